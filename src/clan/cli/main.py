@@ -1,0 +1,99 @@
+"""The `clan` command: which groups there are, loaded only when named; errors become exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from clan import __version__
+from clan.errors import ClanError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# name -> (module:attribute, one line of help); the module is imported when the command runs.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "lab": ("clan.cli.lab:lab", "Run the clan's machines on this computer, with real networks."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when used; listing them imports nothing."""
+
+    def __init__(self, *args: Any, lazy: dict[str, tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lazy = lazy
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name every command, imported or not, in the order they are declared."""
+        del ctx
+        return [*self.lazy, *self.commands]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return the command."""
+        if cmd_name not in self.lazy:
+            return super().get_command(ctx, cmd_name)
+        module, _, attribute = self.lazy[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{module}:{attribute} is not a command")
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or fail with the nearest name."""
+        if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
+            near = did_you_mean(args[0], self.list_commands(ctx))
+            ctx.fail(f"No such command {args[0]!r}." + (f" ({near})" if near else ""))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands with their one line each, importing none."""
+        rows = [(name, help_line) for name, (_, help_line) in self.lazy.items()]
+        rows += [(name, self.commands[name].get_short_help_str()) for name in self.commands]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+        del ctx
+
+
+@click.group(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="clan")
+@click.option(
+    "--clan",
+    "clan_dir",
+    metavar="DIR",
+    help="The clan's folder (default: CLAN_DIR, else upwards from here).",
+)
+@click.pass_context
+def cli(ctx: click.Context, clan_dir: str | None) -> None:
+    """One private network for your machines, and one place to run it."""
+    ctx.obj = clan_dir
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with the code that docs/reference/exit-codes.md gives."""
+    try:
+        code = cli.main(args=args, prog_name="clan", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as fault:
+        fault.show()
+        sys.exit(fault.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except ClanError as fault:
+        print_error(fault)
+        sys.exit(fault.exit_code)
+
+
+def print_error(fault: ClanError) -> None:
+    """Print an error to standard error: what happened, and the next step below it."""
+    label = click.style("error:", fg="red", bold=True)
+    click.echo(f"{label} {fault}", err=True)
+    if fault.hint:
+        click.echo(f"{click.style('hint:', fg='cyan')} {fault.hint}", err=True)

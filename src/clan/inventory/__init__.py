@@ -1,0 +1,1 @@
+"""From the clan's file to the resolved clan: load, resolve, check, edit, select."""

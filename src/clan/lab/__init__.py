@@ -1,0 +1,1 @@
+"""A private internet of real machines on this computer."""

@@ -1,0 +1,1 @@
+"""One folder per service; siblings that never import each other."""

@@ -1,0 +1,1 @@
+"""Choosing among networks: the technology contract, ranking, racing, remembering."""

@@ -1,0 +1,1 @@
+"""Generated values of the clan, public and secret, and where they are kept."""

@@ -1,0 +1,80 @@
+"""The module contract: what a service declares so that a clan can use it.
+
+A module is one class, found by the entry point group `clan.modules` or as `modules/NAME.py` (or
+`modules/NAME/__init__.py`, there called `module`) in the clan's own folder, and loaded only when an
+instance names it. Everything it does is pure: values in, values out.
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+from clan.model.exports import Exports
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from clan.errors import Fault
+    from clan.model.clan import Clan, Instance
+
+
+class Settings(BaseModel):
+    """Base of every settings schema: unknown keys are faults, `targetHost` is `target_host`."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        use_attribute_docstrings=True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RefersToMachine:
+    """Marks a setting whose value is a machine's name: checked, completed, renamed with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class MayReferToMachine:
+    """Marks a setting whose value may be a machine's name, or something else."""
+
+
+MachineName = Annotated[str, RefersToMachine()]
+MachineNameOrOther = Annotated[str, MayReferToMachine()]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    """A role: its settings schema and how many machines may have it (`most` None: any number)."""
+
+    description: str
+    settings: type[Settings] = Settings
+    least: int = 0
+    most: int | None = None
+
+
+class Module(ABC):
+    """A service. A network is a module whose exports hold `networking`."""
+
+    name: ClassVar[str]
+    description: ClassVar[str]
+    roles: ClassVar[Mapping[str, Role]]
+    settings: ClassVar[type[Settings]] = Settings
+    """What holds for the whole instance: `instances.NAME.settings`."""
+
+    def check(self, instance: Instance, clan: Clan) -> Iterable[Fault]:
+        """Yield what is wrong with this use that no schema can see. `clan.exports` is empty."""
+        del instance, clan
+        return ()
+
+    def exports(self, instance: Instance, clan: Clan) -> Exports:
+        """Return what the instance gives to the rest of the clan. `clan.exports` is empty."""
+        del instance, clan
+        return Exports()

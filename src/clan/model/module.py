@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
 
 class Settings(BaseModel):
-    """Base of every settings schema: unknown keys are faults, `targetHost` is `target_host`."""
+    """Base of every settings schema: unknown keys are faults, `targetHost` is `target_host`.
+
+    Settings are JSON values and are validated as such, strictly: `"8"` is no number, but a list
+    may fill a tuple and a string an address. Schemas are built when first used.
+    """
 
     model_config = ConfigDict(
         extra="forbid",
@@ -33,6 +37,9 @@ class Settings(BaseModel):
         validate_by_name=True,
         validate_by_alias=True,
         use_attribute_docstrings=True,
+        strict=True,
+        loc_by_alias=False,
+        defer_build=True,
     )
 
 

@@ -95,6 +95,7 @@ class InstanceEntry:
     module_input: str | None = None
     settings: Mapping[str, Any] = field(default_factory=empty)
     roles: Mapping[str, RoleEntry] = field(default_factory=empty)
+    settings_key: KeyPath = ()
     key: KeyPath = ()
 
 

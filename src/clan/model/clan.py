@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from clan.model.inventory import empty
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from clan.errors import Fault
     from clan.model.exports import Exports, Networking
     from clan.model.inventory import KeyPath, Meta, Target
     from clan.model.module import Module, Settings
@@ -27,11 +30,19 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoleMember:
-    """A machine that has a role, its settings there, and where the file says so."""
+    """A machine that has a role, its settings there, and where the file says so.
+
+    `origins` is field name -> the key that set it, be it on the role, a tag or the machine.
+    """
 
     machine: str
     settings: Settings
     key: KeyPath = ()
+    origins: Mapping[str, KeyPath] = field(default_factory=empty)
+
+    def where(self, setting: str) -> KeyPath:
+        """Return the key that set a setting; the membership's own for one left at its default."""
+        return self.origins.get(setting, self.key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +58,19 @@ class Instance:
     settings: Settings
     members: Mapping[str, Mapping[str, RoleMember]]
     key: KeyPath = ()
+    origins: Mapping[str, KeyPath] = field(default_factory=empty)
+
+    def where(self, setting: str) -> KeyPath:
+        """Return the key that set a setting of the instance; its own for one left at default."""
+        return self.origins.get(setting, self.key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clan:
-    """All machines and their configuration; `exports` is by instance name."""
+    """All machines and their configuration; `exports` is by instance name.
+
+    `warnings` are faults that do not keep it from being used, the file's own among them.
+    """
 
     directory: Path
     meta: Meta
@@ -59,6 +78,7 @@ class Clan:
     tags: Mapping[str, tuple[str, ...]]
     instances: Mapping[str, Instance]
     exports: Mapping[str, Exports]
+    warnings: tuple[Fault, ...] = ()
 
     def networks(self) -> list[tuple[Instance, Networking]]:
         """List the instances that are networks, highest priority first, then by name."""

@@ -20,6 +20,11 @@ KeyPath = tuple[str | int, ...]
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
+def empty() -> Mapping[str, Any]:
+    """Return the shared empty mapping; Python 3.11 takes no mapping proxy as a plain default."""
+    return EMPTY
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """Where an inventory was read: the file, its language, and the bytes as they were read."""
@@ -72,12 +77,12 @@ class MachineEntry:
 class RoleEntry:
     """Who has a role, and the settings at each of the three levels (role < tag < machine)."""
 
-    settings: Mapping[str, Any] = EMPTY
-    tags: Mapping[str, Mapping[str, Any]] = EMPTY
-    machines: Mapping[str, Mapping[str, Any]] = EMPTY
+    settings: Mapping[str, Any] = field(default_factory=empty)
+    tags: Mapping[str, Mapping[str, Any]] = field(default_factory=empty)
+    machines: Mapping[str, Mapping[str, Any]] = field(default_factory=empty)
     settings_key: KeyPath = ()
-    tag_keys: Mapping[str, KeyPath] = EMPTY
-    machine_keys: Mapping[str, KeyPath] = EMPTY
+    tag_keys: Mapping[str, KeyPath] = field(default_factory=empty)
+    machine_keys: Mapping[str, KeyPath] = field(default_factory=empty)
     key: KeyPath = ()
 
 
@@ -88,8 +93,9 @@ class InstanceEntry:
     name: str
     module: str
     module_input: str | None = None
-    settings: Mapping[str, Any] = EMPTY
-    roles: Mapping[str, RoleEntry] = EMPTY
+    settings: Mapping[str, Any] = field(default_factory=empty)
+    roles: Mapping[str, RoleEntry] = field(default_factory=empty)
+    settings_key: KeyPath = ()
     key: KeyPath = ()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
@@ -20,11 +20,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from clan.errors import Fault
-    from clan.model.clan import Clan, Instance
+    from clan.model.clan import Clan, Instance, RoleMember
 
 
 class Settings(BaseModel):
-    """Base of every settings schema: unknown keys are faults, `targetHost` is `target_host`."""
+    """Base of every settings schema: unknown keys are faults, `targetHost` is `target_host`.
+
+    Settings are JSON values and are validated as such, strictly: `"8"` is no number, but a list
+    may fill a tuple and a string an address. Schemas are built when first used.
+    """
 
     model_config = ConfigDict(
         extra="forbid",
@@ -33,7 +37,17 @@ class Settings(BaseModel):
         validate_by_name=True,
         validate_by_alias=True,
         use_attribute_docstrings=True,
+        strict=True,
+        loc_by_alias=False,
+        defer_build=True,
     )
+
+    @classmethod
+    def of(cls, holder: Instance | RoleMember) -> Self:
+        """Return what an instance or a member is set to, as this schema; TypeError if another's."""
+        if isinstance(holder.settings, cls):
+            return holder.settings
+        raise TypeError(f"settings are {type(holder.settings).__name__}, not {cls.__name__}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Machines that have an address on the internet, or behind jump hosts."""

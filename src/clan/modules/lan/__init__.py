@@ -1,0 +1,1 @@
+"""Machines that find each other by mDNS on the local network."""

@@ -1,0 +1,1 @@
+"""A WireGuard network of controllers and peers."""

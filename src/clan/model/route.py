@@ -7,9 +7,32 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from clan.model.exports import SSH_PORT, Host, Var, host_to_json
+from clan.model.inventory import Target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Jump:
+    """A host that leads on to others: a machine of the clan, or any ssh server."""
+
+    target: Target
+    machine: str | None = None
+    """Its name with the clan's domain (`vps.family`) where it is one of the clan's machines."""
+
+    def __str__(self) -> str:
+        return self.machine or str(self.target)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the jump as JSON values; `from_json` reads it back."""
+        target = {"host": self.target.host, "port": self.target.port, "user": self.target.user}
+        return {"target": target, "machine": self.machine}
+
+    @classmethod
+    def from_json(cls, shape: Mapping[str, Any]) -> Jump:
+        """Read what `to_json` wrote."""
+        return cls(target=Target(**shape["target"]), machine=shape["machine"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +51,7 @@ class Route:
     hosts: tuple[Host, ...]
     port: int = SSH_PORT
     user: str | None = None
-    jump_hosts: tuple[str, ...] = ()
+    jumps: tuple[Jump, ...] = ()
     ssh_options: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -43,7 +66,7 @@ class Route:
             "hosts": [host_to_json(host) for host in self.hosts],
             "port": self.port,
             "user": self.user,
-            "jump_hosts": list(self.jump_hosts),
+            "jumps": [jump.to_json() for jump in self.jumps],
             "ssh_options": list(self.ssh_options),
             "settings": dict(self.settings),
         }
@@ -63,7 +86,7 @@ class Route:
             hosts=hosts,
             port=shape["port"],
             user=shape["user"],
-            jump_hosts=tuple(shape["jump_hosts"]),
+            jumps=tuple(Jump.from_json(jump) for jump in shape["jumps"]),
             ssh_options=tuple(shape["ssh_options"]),
             settings=shape["settings"],
         )

@@ -1,0 +1,101 @@
+"""One identity: a machine's host key is demanded under its name, whichever network led there.
+
+What to do with a key that a server shows is decided here, purely; asking and recording are the
+caller's.
+"""
+
+from __future__ import annotations
+
+import base64
+import enum
+import hashlib
+from dataclasses import dataclass
+
+from clan.system.ssh import KEY_TYPE
+
+
+class FirstContact(enum.StrEnum):
+    """What to do with the key of a machine whose key is not known yet."""
+
+    ASK = "ask"
+    """Ask the person at the terminal, naming network and address."""
+    ACCEPT_NEW = "accept-new"
+    """Take it, unless anyone on a LAN could have answered for the name."""
+    STRICT = "strict"
+    """Refuse it."""
+
+
+class Verdict(enum.Enum):
+    """What is to be done with a key that was shown."""
+
+    EXPECTED = enum.auto()
+    WRONG = enum.auto()
+    ASK = enum.auto()
+    ACCEPT = enum.auto()
+    REFUSE_MULTICAST = enum.auto()
+    REFUSE = enum.auto()
+
+
+def judge(
+    shown: str, expected: str | None, *, policy: FirstContact, by_multicast: bool, terminal: bool
+) -> Verdict:
+    """Say what to do with the key `shown` (`type base64`), `expected` being None at first contact.
+
+    A route found by multicast proves nothing about who answered, so a first key from there is only
+    ever taken by a person who compares its fingerprint.
+    """
+    if expected is not None:
+        return Verdict.EXPECTED if shown == expected else Verdict.WRONG
+    if policy is FirstContact.ACCEPT_NEW:
+        return Verdict.REFUSE_MULTICAST if by_multicast else Verdict.ACCEPT
+    if policy is FirstContact.ASK and terminal:
+        return Verdict.ASK
+    return Verdict.REFUSE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meeting:
+    """Where a key was shown: for messages, and for setting the address aside."""
+
+    machine: str
+    network: str
+    address: str
+    by_multicast: bool
+
+
+def refusal(meeting: Meeting, verdict: Verdict, key: str) -> tuple[str, str]:
+    """Return message and hint for a first key that is not taken."""
+    place = f"{meeting.address} on network {meeting.network}"
+    message = (
+        f"the host key of {meeting.machine} is not known yet; {place} showed {fingerprint(key)}"
+    )
+    if verdict is Verdict.REFUSE_MULTICAST:
+        return (
+            f"{message}, and was found by mDNS, where anyone on the LAN can answer",
+            "connect once at a terminal and compare the fingerprint, or from another network",
+        )
+    return message, "connect once at a terminal to confirm it, or pass --host-key accept-new"
+
+
+def fingerprint(key: str) -> str:
+    """Return the fingerprint of `type base64` as OpenSSH shows it: `SHA256:…`, RFC 4648 unpadded.
+
+    Raises ValueError when the key is not base64.
+    """
+    blob = base64.b64decode(key.split()[1], validate=True)
+    digest = base64.b64encode(hashlib.sha256(blob).digest()).decode()
+    return f"SHA256:{digest.rstrip('=')}"
+
+
+def well_formed(key: str) -> bool:
+    """Whether `type base64` is an Ed25519 public key (RFC 8709: the type's name, then 32 bytes)."""
+    words = key.split()
+    if len(words) != 2 or words[0] != KEY_TYPE:  # noqa: PLR2004 (type and key)
+        return False
+    try:
+        blob = base64.b64decode(words[1], validate=True)
+    except ValueError:
+        return False
+    name = KEY_TYPE.encode()
+    head = len(name).to_bytes(4, "big") + name + (32).to_bytes(4, "big")
+    return blob.startswith(head) and len(blob) == len(head) + 32

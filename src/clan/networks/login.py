@@ -1,0 +1,237 @@
+"""Run the system's `ssh` over a connection, answer its questions, and tell a wrong host key apart.
+
+`ssh` runs as a child in the foreground: it owns the terminal, gets its signals, and may be
+suspended. Its own messages (not the remote command's) come through a pipe, so that those about a
+wrong key, which is dealt with here, are not shown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clan.networks.hostkeys import Verdict, judge, well_formed
+from clan.system.ssh import login_command
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+    from clan.networks.connect import Reached
+    from clan.networks.hostkeys import FirstContact
+
+SSH_FAILED = 255
+"""The status by which `ssh` reports a failure of its own (ssh(1), EXIT STATUS)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Whose host key is demanded, and what to do when none is known yet.
+
+    `ask` puts a first key before a person; `record` keeps one that was taken.
+    """
+
+    full_name: str
+    expected: str | None
+    policy: FirstContact
+    terminal: bool
+    ask: Callable[[str], Awaitable[bool]]
+    record: Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How `ssh` ended: its exit status, and the verdict on a host key that was not taken."""
+
+    status: int
+    refused: Verdict | None = None
+    key: str | None = None
+
+
+async def login(
+    reached: Reached,
+    identity: Identity,
+    *,
+    ssh: str,
+    user: str,
+    options: Sequence[str],
+    command: Sequence[str],
+) -> Outcome:
+    """Run `ssh` over the connection until it ends; the connection is closed then."""
+    with tempfile.TemporaryDirectory(prefix="clan-ssh-") as folder:
+        place = Path(folder)
+        desk = Desk(reached, identity)
+        with desk.open(place / "desk", place / "log"):
+            words = login_command(
+                ssh,
+                full_name=identity.full_name,
+                user=user,
+                socket=place / "desk",
+                log=place / "log",
+                network_options=reached.route.ssh_options,
+                options=options,
+                command=command,
+            )
+            status = await foreground(words)
+        return desk.outcome(status)
+
+
+class Desk:
+    """Where `ssh` comes for its connection and its host keys, and leaves its messages."""
+
+    def __init__(self, reached: Reached, identity: Identity) -> None:
+        self.reached = reached
+        self.identity = identity
+        self.refused: Verdict | None = None
+        self.key: str | None = None
+        self.settled = False
+        self.held = bytearray()
+        self.answers: set[asyncio.Task[None]] = set()
+        self.log = -1
+
+    @contextlib.contextmanager
+    def open(self, address: Path, log: Path) -> Iterator[None]:
+        """Serve at a Unix socket and a named pipe, both in a folder of this user alone."""
+        loop = asyncio.get_running_loop()
+        os.mkfifo(log, 0o600)
+        # Open for writing too: it must not end when ssh closes it.
+        self.log = os.open(log, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(address))
+            listener.listen()
+            listener.setblocking(False)
+            loop.add_reader(listener, self._accept, listener)
+            loop.add_reader(self.log, self._read_log)
+            try:
+                yield
+            finally:
+                loop.remove_reader(listener)
+                loop.remove_reader(self.log)
+                self._read_log()
+                os.close(self.log)
+                self.reached.connection.sock.close()
+                for answer in self.answers:
+                    answer.cancel()
+
+    def outcome(self, status: int) -> Outcome:
+        """Say how it ended; what was held back is shown unless it is about a refused key."""
+        if self.refused is None:
+            self._show()
+        return Outcome(status=status, refused=self.refused, key=self.key)
+
+    def _accept(self, listener: socket.socket) -> None:
+        asking, _ = listener.accept()
+        task = asyncio.ensure_future(self._answer(asking))
+        self.answers.add(task)
+        task.add_done_callback(self.answers.discard)
+
+    async def _answer(self, asking: socket.socket) -> None:
+        with asking:
+            asking.setblocking(False)
+            loop = asyncio.get_running_loop()
+            words = (await loop.sock_recv(asking, 65536)).decode("ascii", "replace").split()
+            if words == ["connection"]:
+                stream = self.reached.connection.sock
+                stream.setblocking(True)
+                asking.setblocking(True)
+                socket.send_fds(asking, [b"\0"], [stream.fileno()])
+                stream.close()
+            elif words[:1] == ["key"]:
+                await loop.sock_sendall(asking, (await self._known_hosts(words[1:])).encode())
+
+    async def _known_hosts(self, words: list[str]) -> str:
+        """Answer KnownHostsCommand: `words` are %I, %t, %K (ssh_config(5), TOKENS)."""
+        reason, *shown = words
+        expected = self.identity.expected
+        if reason == "HOSTNAME":
+            key = " ".join(shown)
+            if not await self._take(key):
+                return ""
+            expected = key
+            self.settled = True
+            self._show()
+        return f"{self.identity.full_name} {expected}\n" if expected else ""
+
+    async def _take(self, key: str) -> bool:
+        identity = self.identity
+        verdict = judge(
+            key,
+            identity.expected,
+            policy=identity.policy,
+            by_multicast=self.reached.by_multicast,
+            terminal=identity.terminal,
+        )
+        if verdict is Verdict.EXPECTED:
+            return True
+        if verdict is Verdict.ASK and not (well_formed(key) and await identity.ask(key)):
+            verdict = Verdict.REFUSE
+        if verdict in {Verdict.ASK, Verdict.ACCEPT} and well_formed(key):
+            identity.record(key)
+            return True
+        self.refused, self.key = verdict, key
+        return False
+
+    def _read_log(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while words := os.read(self.log, 65536):
+                self.held += words
+        if self.settled:
+            self._show()
+
+    def _show(self) -> None:
+        sys.stderr.buffer.write(self.held)
+        sys.stderr.buffer.flush()
+        self.held.clear()
+
+
+async def foreground(words: list[str]) -> int:
+    """Run a program as this one's foreground child, and return its exit status.
+
+    Keys that make signals reach the child from the terminal, so they are not for us; what is sent
+    to this process alone is passed on. A child that is suspended suspends us, as the shell that
+    waits for this process has to notice.
+    """
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[int] = loop.create_future()
+    # Python ignores SIGPIPE and SIGXFSZ; a program that inherits that would not end when it should.
+    child = os.posix_spawn(  # noqa: ASYNC221 (it returns at once)
+        words[0], words, os.environ, setsigdef=[signal.SIGPIPE, signal.SIGXFSZ]
+    )
+
+    def look() -> None:
+        found, status = os.waitpid(child, os.WNOHANG | os.WUNTRACED)
+        if found and os.WIFSTOPPED(status):
+            os.kill(os.getpid(), signal.SIGSTOP)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGCONT)
+        elif found and not ended.done():
+            code = os.waitstatus_to_exitcode(status)
+            ended.set_result(code if code >= 0 else 128 - code)
+
+    def forward(number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, number)
+
+    def stay() -> None:
+        """Leave the key to the child."""
+
+    loop.add_signal_handler(signal.SIGCHLD, look)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, forward, number)
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        loop.add_signal_handler(number, stay)
+    try:
+        look()
+        return await ended
+    finally:
+        for number in (
+            signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT
+        ):  # fmt: skip
+            loop.remove_signal_handler(number)

@@ -1,0 +1,143 @@
+"""Look at peers: does each answer on each network, and how fast.
+
+Looking is bounded a machine: sshd penalises those who connect and leave without logging in. Where
+looking again would be rude, the last look is shown with its age.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+from clan.errors import ClanError
+from clan.model.observation import Observation
+from clan.networks.registry import technology
+from clan.networks.technology import Aim, Context, DialError, Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from clan.model.route import Route
+    from clan.networks.memory import Memories, Memory
+
+AT_ONCE = 64
+"""Looks under way at once, over all machines."""
+AT_ONCE_A_MACHINE = 2
+LOOK_LIMIT = 10.0
+"""Seconds one look may take."""
+
+
+async def observe(
+    routes: Sequence[Route],
+    *,
+    context: Context,
+    memories: Memories,
+    clock: Callable[[], float] = time.time,
+    seen: Callable[[Observation], None] = lambda _: None,
+) -> list[Observation]:
+    """Look along every route once, and remember what was seen; `seen` hears of each at once.
+
+    The result is in the order of `routes`. Nothing is raised: what fails is an observation.
+    """
+    everywhere = asyncio.Semaphore(AT_ONCE)
+    here = {route.machine: asyncio.Semaphore(AT_ONCE_A_MACHINE) for route in routes}
+
+    async with contextlib.AsyncExitStack() as stack:
+        sessions = await _sessions({route.technology for route in routes}, context, stack)
+
+        async def look(route: Route) -> Observation:
+            session = sessions[route.technology]
+            if isinstance(session, str):
+                observation = _failed(route, session)
+            else:
+                async with here[route.machine], everywhere:
+                    observation = await _look(route, session, context, memories, clock)
+            seen(observation)
+            return observation
+
+        return list(await asyncio.gather(*(look(route) for route in routes)))
+
+
+async def _sessions(
+    references: set[str], context: Context, stack: contextlib.AsyncExitStack
+) -> dict[str, Session | str]:
+    """Open one session a technology; a str is the reason why there is none."""
+    sessions: dict[str, Session | str] = {}
+    for reference in sorted(references):
+        try:
+            opened = technology(reference).session(context)
+            sessions[reference] = await stack.enter_async_context(opened)
+        except (ClanError, DialError) as fault:
+            sessions[reference] = str(fault)
+        except Exception as fault:  # noqa: BLE001 (code of others; the rest is still looked at)
+            sessions[reference] = f"crashed: {type(fault).__name__}: {fault}"
+    return sessions
+
+
+async def _look(
+    route: Route,
+    session: Session,
+    context: Context,
+    memories: Memories,
+    clock: Callable[[], float],
+) -> Observation:
+    underlay = context.underlay.key
+    now = clock()
+    allowed = False
+
+    def take(known: Memory) -> Memory:
+        nonlocal allowed
+        after = known.take_probe(now)
+        allowed = after is not None
+        return after or known
+
+    memory = memories.update(route.machine, take)
+    mark = memory.mark(route.network, underlay)
+    if not allowed:
+        if mark.rtt is None and mark.error is None:
+            return _failed(route, "looked at too often just now; try again in a few seconds")
+        failed_last = mark.failures > 0
+        return Observation(
+            network=route.network,
+            machine=route.machine,
+            rtt=None if failed_last else mark.rtt,
+            address=None if failed_last else mark.address,
+            error=mark.error if failed_last else None,
+            age=max(0.0, now - (mark.failed_at if failed_last else mark.measured_at)),
+        )
+    try:
+        async with asyncio.timeout(LOOK_LIMIT):
+            connection = await session.dial(
+                route, Aim(avoid=memory.bad_addresses(now), known=mark.address)
+            )
+    except TimeoutError:
+        observation = _failed(route, f"no answer in {LOOK_LIMIT:g} s")
+    except (ClanError, DialError) as fault:
+        observation = _failed(route, str(fault))
+    except Exception as fault:  # noqa: BLE001 (code of others; the rest is still looked at)
+        observation = _failed(route, f"crashed: {type(fault).__name__}: {fault}")
+    else:
+        connection.sock.close()
+        observation = Observation(
+            network=route.network,
+            machine=route.machine,
+            rtt=connection.rtt,
+            address=connection.address,
+        )
+    memories.update(route.machine, lambda known: _noted(known, observation, underlay, clock()))
+    return observation
+
+
+def _noted(memory: Memory, observation: Observation, underlay: str, now: float) -> Memory:
+    network = observation.network
+    if observation.rtt is not None and observation.address is not None:
+        return memory.worked(
+            network, underlay, rtt=observation.rtt, address=observation.address, now=now
+        )
+    return memory.failed(network, underlay, error=str(observation.error), now=now)
+
+
+def _failed(route: Route, error: str) -> Observation:
+    return Observation(network=route.network, machine=route.machine, error=error)

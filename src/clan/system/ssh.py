@@ -1,0 +1,90 @@
+"""The system's OpenSSH client: where it is, and how it is given a connection and host keys.
+
+`ssh` is handed an open socket instead of an address, and asks for host keys instead of reading
+them from files: both over one Unix socket, at which `clan ssh` answers. `askpass`-like helpers of
+`ssh` are programs; `RELAY` is that program, kept so small that it starts in a few milliseconds.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clan.errors import MissingProgramError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+RELAY = Path(__file__).with_name("relay.py")
+KEY_TYPE = "ssh-ed25519"
+
+
+def find_ssh() -> str:
+    """Return the path of `ssh`. Raises MissingProgramError."""
+    found = shutil.which("ssh")
+    if found is None:
+        raise MissingProgramError(
+            "the program `ssh` is not on PATH",
+            hint="install OpenSSH's client (Debian: apt install openssh-client)",
+        )
+    return found
+
+
+def identity_options(full_name: str) -> list[str]:
+    """Return the options that demand a machine's host key under its name, whatever the network."""
+    options = {
+        "HostKeyAlias": full_name,
+        "HostKeyAlgorithms": KEY_TYPE,
+        "StrictHostKeyChecking": "yes",
+        "UserKnownHostsFile": "none",
+        "GlobalKnownHostsFile": "none",
+        # What has been asked of ssh elsewhere must not widen or replace the demand.
+        "VerifyHostKeyDNS": "no",
+        "UpdateHostKeys": "no",
+        "CheckHostIP": "no",
+        "CanonicalizeHostname": "no",
+    }
+    return [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
+
+
+def relay_options(socket: Path) -> list[str]:
+    """Return the options that make `ssh` take its connection and host keys from `socket`."""
+    relay = shlex.join([sys.executable, "-I", "-S", str(RELAY), str(socket)])
+    return [
+        *("-o", f"ProxyCommand={relay.replace('%', '%%')} connection"),
+        *("-o", "ProxyUseFdpass=yes"),
+        *("-o", f"KnownHostsCommand={relay.replace('%', '%%')} key %I %t %K"),
+    ]
+
+
+def login_command(
+    ssh: str,
+    *,
+    full_name: str,
+    user: str,
+    socket: Path,
+    log: Path,
+    network_options: Sequence[str],
+    options: Sequence[str],
+    command: Sequence[str],
+) -> list[str]:
+    """Return the words that log in over the connection served at `socket`.
+
+    `network_options` are arguments as a network exports them, `options` are `Key=Value`. ssh keeps
+    the first value it is given, so what identity and network say stands before what a user adds.
+    """
+    return [
+        ssh,
+        *("-E", str(log)),
+        *relay_options(socket),
+        *identity_options(full_name),
+        *network_options,
+        *(word for option in options for word in ("-o", option)),
+        *("-l", user),
+        "--",
+        full_name,
+        *command,
+    ]

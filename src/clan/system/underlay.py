@@ -1,0 +1,70 @@
+"""Where this computer is: a name for the networks it is attached to now.
+
+It is what measurements are remembered under, so that what failed in the café does not count at
+home. Nothing is sent to find it out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import socket
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC_NET = Path("/proc/net")
+# Documentation addresses (RFC 5737, RFC 3849): connecting a UDP socket to one sends nothing but
+# makes the kernel choose a source address.
+SOMEWHERE = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Underlay:
+    """The networks this computer is on: a stable key, and whether any route leads out."""
+
+    key: str
+    online: bool
+
+
+def observe_underlay() -> Underlay:
+    """Return where this computer is, from its default routes and the addresses it would use.
+
+    A router is known by its hardware address where the kernel has it (IPv4 on Linux): two homes
+    with one private range are then two places.
+    """
+    routers = _routers()
+    sources = [address for family, target in SOMEWHERE if (address := _source(family, target))]
+    text = "\n".join([*sorted(routers), *sources])
+    key = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return Underlay(key=key, online=bool(routers or sources))
+
+
+def _source(family: int, target: str) -> str | None:
+    """Return the network this computer would send from: a /24, or an IPv6 /64."""
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((target, 9))
+            address = ipaddress.ip_address(probe.getsockname()[0].partition("%")[0])
+    except OSError:
+        return None
+    # Not the address itself: IPv6 privacy addresses change every day in one place.
+    length = 24 if address.version == 4 else 64  # noqa: PLR2004 (the versions of IP)
+    return str(ipaddress.ip_network((address, length), strict=False))
+
+
+def _routers() -> list[str]:
+    """List the IPv4 default routers as `interface address hardware-address`."""
+    try:
+        routes = (PROC_NET / "route").read_text("ascii").splitlines()[1:]
+        neighbours = (PROC_NET / "arp").read_text("ascii").splitlines()[1:]
+    except OSError:
+        return []
+    hardware = {row[0]: row[3] for line in neighbours if (row := line.split())}
+    found = []
+    for line in routes:
+        interface, destination, gateway, *_ = line.split()
+        if int(destination, 16) == 0:
+            address = socket.inet_ntoa(struct.pack("=L", int(gateway, 16)))
+            found.append(f"{interface} {address} {hardware.get(address, '')}")
+    return found

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 # name -> (module:attribute, one line of help); the module is imported when the command runs.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "ssh": ("clan.cli.ssh:ssh", "Log in to a machine over whichever network works now."),
+    "connect": ("clan.cli.connect:connect", "Open a stream to a machine (for ProxyCommand)."),
+    "network": ("clan.cli.network:network", "Show the networks and who answers on them."),
+    "ssh-config": ("clan.cli.ssh_config:ssh_config", "Print the lines for ~/.ssh/config."),
+    "known-hosts": ("clan.cli.known_hosts:known_hosts", "Answer ssh's questions for host keys."),
     "lab": ("clan.cli.lab:lab", "Run the clan's machines on this computer, with real networks."),
 }
 

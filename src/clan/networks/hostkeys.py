@@ -34,6 +34,8 @@ class Verdict(enum.Enum):
     ACCEPT = enum.auto()
     REFUSE_MULTICAST = enum.auto()
     REFUSE = enum.auto()
+    DECLINED = enum.auto()
+    """A person was asked and said no."""
 
 
 def judge(
@@ -46,6 +48,8 @@ def judge(
     """
     if expected is not None:
         return Verdict.EXPECTED if shown == expected else Verdict.WRONG
+    if not well_formed(shown):
+        return Verdict.REFUSE
     if policy is FirstContact.ACCEPT_NEW:
         return Verdict.REFUSE_MULTICAST if by_multicast else Verdict.ACCEPT
     if policy is FirstContact.ASK and terminal:
@@ -63,25 +67,46 @@ class Meeting:
     by_multicast: bool
 
 
+def mismatch(meeting: Meeting, key: str) -> str:
+    """Say that something else answered for a machine."""
+    return (
+        f"{meeting.address} on network {meeting.network} is not {meeting.machine}: it showed "
+        f"the host key {fingerprint(key)}; set aside"
+    )
+
+
+def question(meeting: Meeting, key: str) -> str:
+    """Ask whether a first key is the machine's."""
+    return (
+        f"First contact with {meeting.machine}: {meeting.address} on network {meeting.network}\n"
+        f"shows the host key {fingerprint(key)}.\n"
+        f"On {meeting.machine}, `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` shows its own."
+    )
+
+
 def refusal(meeting: Meeting, verdict: Verdict, key: str) -> tuple[str, str]:
     """Return message and hint for a first key that is not taken."""
-    place = f"{meeting.address} on network {meeting.network}"
     message = (
-        f"the host key of {meeting.machine} is not known yet; {place} showed {fingerprint(key)}"
+        f"the host key of {meeting.machine} is not known yet; "
+        f"{meeting.address} on network {meeting.network} showed {fingerprint(key)}"
     )
     if verdict is Verdict.REFUSE_MULTICAST:
         return (
             f"{message}, and was found by mDNS, where anyone on the LAN can answer",
             "connect once at a terminal and compare the fingerprint, or from another network",
         )
+    if verdict is Verdict.DECLINED:
+        return f"{message}, which was not confirmed", "nothing was recorded; try again any time"
     return message, "connect once at a terminal to confirm it, or pass --host-key accept-new"
 
 
 def fingerprint(key: str) -> str:
     """Return the fingerprint of `type base64` as OpenSSH shows it: `SHA256:…`, RFC 4648 unpadded.
 
-    Raises ValueError when the key is not base64.
+    What is not an Ed25519 key has none, and is called that.
     """
+    if not well_formed(key):
+        return "(not an Ed25519 key)"
     blob = base64.b64decode(key.split()[1], validate=True)
     digest = base64.b64encode(hashlib.sha256(blob).digest()).decode()
     return f"SHA256:{digest.rstrip('=')}"

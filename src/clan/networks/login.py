@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clan.networks.hostkeys import Verdict, judge, well_formed
+from clan.networks.hostkeys import Verdict, judge
 from clan.system.ssh import login_command
 
 if TYPE_CHECKING:
@@ -35,14 +35,14 @@ SSH_FAILED = 255
 class Identity:
     """Whose host key is demanded, and what to do when none is known yet.
 
-    `ask` puts a first key before a person; `record` keeps one that was taken.
+    `ask` puts a first key before a person (None: there is nobody); `record` keeps one that was
+    taken.
     """
 
     full_name: str
     expected: str | None
     policy: FirstContact
-    terminal: bool
-    ask: Callable[[str], Awaitable[bool]]
+    ask: Callable[[str], Awaitable[bool]] | None
     record: Callable[[str], None]
 
 
@@ -52,7 +52,7 @@ class Outcome:
 
     status: int
     refused: Verdict | None = None
-    key: str | None = None
+    key: str = ""
 
 
 async def login(
@@ -67,30 +67,30 @@ async def login(
     """Run `ssh` over the connection until it ends; the connection is closed then."""
     with tempfile.TemporaryDirectory(prefix="clan-ssh-") as folder:
         place = Path(folder)
-        desk = Desk(reached, identity)
-        with desk.open(place / "desk", place / "log"):
+        counter = Counter(reached, identity)
+        with counter.open(place / "counter", place / "log"):
             words = login_command(
                 ssh,
                 full_name=identity.full_name,
                 user=user,
-                socket=place / "desk",
+                socket=place / "counter",
                 log=place / "log",
                 network_options=reached.route.ssh_options,
                 options=options,
                 command=command,
             )
             status = await foreground(words)
-        return desk.outcome(status)
+        return counter.outcome(status)
 
 
-class Desk:
+class Counter:
     """Where `ssh` comes for its connection and its host keys, and leaves its messages."""
 
     def __init__(self, reached: Reached, identity: Identity) -> None:
         self.reached = reached
         self.identity = identity
         self.refused: Verdict | None = None
-        self.key: str | None = None
+        self.key = ""
         self.settled = False
         self.held = bytearray()
         self.answers: set[asyncio.Task[None]] = set()
@@ -166,17 +166,16 @@ class Desk:
             identity.expected,
             policy=identity.policy,
             by_multicast=self.reached.by_multicast,
-            terminal=identity.terminal,
+            terminal=identity.ask is not None,
         )
-        if verdict is Verdict.EXPECTED:
-            return True
-        if verdict is Verdict.ASK and not (well_formed(key) and await identity.ask(key)):
-            verdict = Verdict.REFUSE
-        if verdict in {Verdict.ASK, Verdict.ACCEPT} and well_formed(key):
+        if verdict is Verdict.ASK and identity.ask is not None:
+            verdict = Verdict.ACCEPT if await identity.ask(key) else Verdict.DECLINED
+        if verdict is Verdict.ACCEPT:
             identity.record(key)
-            return True
-        self.refused, self.key = verdict, key
-        return False
+        elif verdict is not Verdict.EXPECTED:
+            self.refused, self.key = verdict, key
+            return False
+        return True
 
     def _read_log(self) -> None:
         with contextlib.suppress(BlockingIOError):

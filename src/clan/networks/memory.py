@@ -103,7 +103,7 @@ class Memory:
         """Return the addresses to pass over now."""
         return frozenset(bad.address for bad in self.bad if 0 <= now - bad.at < BAD_ADDRESS_LIFE)
 
-    def set_aside(self, network: str, address: str, *, now: float) -> Memory:
+    def set_aside(self, *, network: str, address: str, now: float) -> Memory:
         """Remember that something else answered at an address."""
         others = [bad for bad in self.bad if bad.address != address]
         bad = BadAddress(address=address, network=network, at=now)

@@ -95,12 +95,11 @@ def all_routes(clan: Clan) -> list[Route]:
 
 
 def _route(clan: Clan, instance: Instance, networking: Networking, peer: Peer) -> Route:
-    own = networking.technology.startswith(":")
     return Route(
         machine=peer.name,
         network=instance.name,
         module=instance.module.name,
-        technology=f"{instance.code}{networking.technology}" if own else networking.technology,
+        technology=reference(instance, networking),
         priority=networking.priority,
         hosts=peer.hosts,
         port=peer.port,
@@ -109,6 +108,12 @@ def _route(clan: Clan, instance: Instance, networking: Networking, peer: Peer) -
         ssh_options=peer.ssh_options,
         settings=networking.settings,
     )
+
+
+def reference(instance: Instance, networking: Networking) -> str:
+    """Return where the technology is imported from; `:Class` is of the module's own code."""
+    written = networking.technology
+    return f"{instance.code}{written}" if written.startswith(":") else written
 
 
 def _jump(clan: Clan, written: str) -> Jump:

@@ -86,8 +86,8 @@ class LanSession(Session):
 
     async def ask(self, name: str, port: int) -> list[SocketAddress]:
         """Ask everyone on the LAN for the addresses of `name`. Raises DialError."""
-        from zeroconf import (
-            AddressResolver,  # type: ignore[attr-defined]  # public, and missing from its __all__
+        from zeroconf import (  # type: ignore[attr-defined]  # public, but not in its __all__
+            AddressResolver,
             BadTypeInNameException,
         )
         from zeroconf.asyncio import AsyncZeroconf

@@ -1,0 +1,152 @@
+"""`clan connect`: a stream to a machine; what plain `ssh` uses as its ProxyCommand."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import stat
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from clan.cli.ask import has_terminal
+from clan.cli.reach import Reach, only, straight_to
+
+if TYPE_CHECKING:
+    from clan.networks.choose import Action
+    from clan.networks.routes import Destination
+
+SSH_PORT = 22
+CHUNK = 1 << 16
+
+
+@click.command()
+@click.argument("machine")
+@click.argument("port", type=click.IntRange(1, 65535), default=SSH_PORT)
+@click.option("--network", "-n", metavar="NETWORK", help="Use this network only.")
+@click.option(
+    "--target-host", metavar="[USER@]HOST[:PORT]", help="Go to this address instead of choosing."
+)
+@click.option(
+    "--action",
+    type=click.Choice(["interactive", "bulk", "private"]),
+    default="interactive",
+    help="What it is for: low latency, high throughput, or only networks that hide location.",
+)
+@click.option(
+    "--stdio", is_flag=True, help="Carry the bytes, even where the stream could be handed over."
+)
+@click.option("--explain", is_flag=True, help="Show what was tried, and why this one won.")
+@click.pass_obj
+def connect(
+    clan_dir: str | None,
+    *,
+    machine: str,
+    port: int,
+    network: str | None,
+    target_host: str | None,
+    action: str,
+    stdio: bool,
+    explain: bool,
+) -> None:
+    """Connect standard input and output to PORT of MACHINE (22, its ssh port, by default).
+
+    Where standard output is a socket of ssh's (ProxyUseFdpass), the stream itself is handed over
+    and nothing stands between ssh and the machine. Only ssh's port proves by its host key that
+    the machine answers: other ports are as trustworthy as the network they are reached over.
+
+    \b
+    Examples:
+      clan connect nas 5432
+      ssh -o ProxyUseFdpass=yes -o ProxyCommand='clan connect %n %p' nas.family
+    """  # noqa: D301 (click's mark for text that keeps its lines)
+    from clan.networks.choose import Action
+
+    reach = Reach.of(clan_dir)
+    found = reach.destination(machine)
+    found = straight_to(found, target_host) if target_host else only(found, network)
+    handing_over = not stdio and _ssh_waits_for_descriptor()
+    stream = asyncio.run(
+        _connect(
+            reach,
+            found,
+            port=None if port == SSH_PORT else port,
+            action=Action(action),
+            explain=explain,
+        )
+    )
+    if handing_over:
+        with socket.socket(fileno=1) as ssh:
+            socket.send_fds(ssh, [b"\0"], [stream.fileno()])
+            ssh.detach()
+    else:
+        carry(stream)
+
+
+async def _connect(
+    reach: Reach, found: Destination, *, port: int | None, action: Action, explain: bool
+) -> socket.socket:
+    from clan.networks.connect import reach as reach_machine
+    from clan.networks.memory import Used
+
+    async with reach_machine(
+        found.machine,
+        found.routes,
+        context=reach.context(interactive=has_terminal()),
+        memories=reach.memories,
+        action=action,
+        port=port,
+    ) as reached:
+        if explain:
+            from clan.cli.explain import explain as shown
+
+            text = shown(found.machine, reached.attempts, reached.excluded, action=action)
+            click.echo(text, err=True)
+        used = Used(
+            process=os.getppid(),
+            network=reached.route.network,
+            address=reached.connection.address,
+            by_multicast=reached.by_multicast,
+            at=time.time(),
+        )
+        # `clan known-hosts`, run by the same ssh, has to know where the key it is shown came from.
+        reach.memories.update(found.machine, lambda known: known.handed(used))
+        reached.connection.sock.setblocking(True)
+        return reached.connection.sock
+
+
+def _ssh_waits_for_descriptor() -> bool:
+    """Whether standard input and output are one Unix socket: ssh's ProxyUseFdpass."""
+    try:
+        standard_input, standard_output = os.fstat(0), os.fstat(1)
+    except OSError:
+        return False
+    one = standard_input.st_ino == standard_output.st_ino
+    return one and stat.S_ISSOCK(standard_output.st_mode)
+
+
+def carry(stream: socket.socket) -> None:
+    """Carry bytes between standard input and output and the stream until the far end closes."""
+
+    def send() -> None:
+        try:
+            while data := os.read(0, CHUNK):
+                stream.sendall(data)
+            stream.shutdown(socket.SHUT_WR)
+        except OSError:
+            return  # the other direction sees the end too, and ends the program
+
+    threading.Thread(target=send, daemon=True).start()
+    try:
+        while data := stream.recv(CHUNK):
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        # Nobody reads us any more. Python would complain of it again when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except ConnectionResetError:
+        sys.exit(1)

@@ -1,0 +1,94 @@
+"""`clan known-hosts`: what plain `ssh` runs as its KnownHostsCommand.
+
+It answers with the machine's key, notes the address where another key was shown so that the next
+try passes it over, and at first contact asks the person at the terminal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from clan.cli.ask import confirm, has_terminal
+from clan.cli.reach import Reach
+from clan.cli.ssh import warn
+
+if TYPE_CHECKING:
+    from clan.networks.routes import Destination
+
+
+@click.command(name="known-hosts")
+@click.argument("reason")
+@click.argument("host")
+@click.argument("key_type", metavar="TYPE")
+@click.argument("key")
+@click.pass_obj
+def known_hosts(clan_dir: str | None, reason: str, host: str, key_type: str, key: str) -> None:
+    """Answer ssh's question for the host key of HOST; ssh gives %I %H %t %K.
+
+    `clan ssh-config` prints the line that makes ssh ask here.
+
+    \b
+    Example:
+      KnownHostsCommand clan known-hosts %I %H %t %K
+    """  # noqa: D301 (click's mark for text that keeps its lines)
+    reach = Reach.of(clan_dir)
+    found = reach.destination(host)
+    expected = reach.store.host_key(found.machine)
+    if reason == "HOSTNAME":
+        expected = _shown(reach, found, f"{key_type} {key}", expected)
+    if expected is not None:
+        click.echo(f"{host} {expected}")
+
+
+def _shown(reach: Reach, found: Destination, key: str, expected: str | None) -> str | None:
+    """Deal with the key that a server showed; return the one to demand."""
+    from clan.networks.hostkeys import (
+        FirstContact,
+        Meeting,
+        Verdict,
+        judge,
+        mismatch,
+        question,
+        refusal,
+    )
+    from clan.networks.memory import Memory
+
+    used = reach.memories.read(found.machine).handed_to(os.getppid())
+    meeting = Meeting(
+        machine=found.machine,
+        network=used.network if used else "(not chosen by clan)",
+        address=used.address if used else found.full_name,
+        by_multicast=used is None or used.by_multicast,
+    )
+    verdict = judge(
+        key,
+        expected,
+        policy=FirstContact.ASK,
+        by_multicast=meeting.by_multicast,
+        terminal=has_terminal(),
+    )
+    if verdict is Verdict.ASK:
+        agreed = asyncio.run(confirm(question(meeting, key)))
+        verdict = Verdict.ACCEPT if agreed else Verdict.DECLINED
+    if verdict is Verdict.EXPECTED:
+        return expected
+    if verdict is Verdict.ACCEPT:
+        reach.record_host_key(found.machine, key)
+        return key
+    if verdict is Verdict.WRONG:
+        if used is not None:
+            aside = partial(
+                Memory.set_aside, network=used.network, address=used.address, now=time.time()
+            )
+            reach.memories.update(found.machine, aside)
+        warn(f"{mismatch(meeting, key)}; the next try goes elsewhere")
+        return expected
+    message, hint = refusal(meeting, verdict, key)
+    warn(f"{message} ({hint})")
+    return None

@@ -1,0 +1,130 @@
+"""From a name on the command line to a machine's routes, and what reaching it may use.
+
+Kept light: while the clan's files stay as they are, neither the inventory nor a module is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from clan.errors import ClanError, UsageError, did_you_mean
+from clan.inventory.find import find_clan
+from clan.model.inventory import Target
+from clan.model.route import Route
+from clan.model.target import parse_target
+from clan.networks.memory import Memories
+from clan.networks.routes import Destination, RouteTable, destination, fingerprint, named
+from clan.networks.technology import Context
+from clan.system.names import SystemResolver
+from clan.system.places import cache_home, state_home
+from clan.system.ssh import find_ssh
+from clan.system.underlay import observe_underlay
+from clan.vars.store import HOST_KEY, Store
+
+INTERNET = "clan.modules.internet.technology:Internet"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """What every command that reaches machines of a clan needs."""
+
+    clan_file: Path
+    store: Store
+    memories: Memories
+
+    @classmethod
+    def of(cls, clan_option: str | None) -> Reach:
+        """Find the clan; read nothing of it yet."""
+        clan_file = find_clan(clan_option, os.environ, Path.cwd())
+        return cls(
+            clan_file=clan_file,
+            store=Store.of(clan_file.parent, os.environ),
+            memories=Memories.of(state_home(os.environ), clan_file.parent),
+        )
+
+    def destination(self, name: str) -> Destination:
+        """Return the routes of the machine called `name`. Raises ClanError when there is none."""
+        table = RouteTable(cache_home(os.environ), self.clan_file)
+        kept = table.read(name)
+        if kept is not None:
+            return kept
+        from clan.cli.context import load_clan
+
+        state = fingerprint(self.clan_file)
+        clan = load_clan(str(self.clan_file.parent))
+        machine = named(clan, name)
+        if machine is None:
+            near = did_you_mean(name, clan.machines)
+            raise ClanError(
+                f"the clan {clan.meta.name} has no machine {name!r}",
+                hint=near or "`clan machines list` shows its machines",
+            )
+        found = destination(clan, machine)
+        table.write(name, state, found)
+        return found
+
+    def record_host_key(self, machine: str, key: str) -> None:
+        """Keep a machine's host key as a public var of the clan, once it was taken."""
+        self.store.write(machine, *HOST_KEY, key)
+
+    def context(self, *, interactive: bool) -> Context:
+        """Return what technologies may use of the world."""
+        return Context(
+            resolver=SystemResolver(),
+            underlay=observe_underlay(),
+            reveal=self.store.reveal,
+            ssh=find_ssh,
+            clan_command=(*clan_program(), "--clan", str(self.clan_file.parent)),
+            interactive=interactive,
+        )
+
+
+def clan_program() -> tuple[str, ...]:
+    """Return the words that run this `clan` from anywhere."""
+    called = shutil.which(sys.argv[0])
+    if called is not None and Path(called).name == "clan":
+        return (str(Path(called).absolute()),)
+    return (sys.executable, "-m", "clan")
+
+
+def only(found: Destination, network: str | None) -> Destination:
+    """Keep the routes of one network. Raises UsageError when the machine is not on it."""
+    if network is None:
+        return found
+    routes = tuple(route for route in found.routes if route.network == network)
+    if not routes:
+        names = [route.network for route in found.routes]
+        raise UsageError(
+            f"{found.machine} is not on a network {network!r}",
+            hint=did_you_mean(network, names)
+            or (f"it is on {', '.join(names)}" if names else f"{found.machine} is on no network"),
+        )
+    return replace(found, routes=routes)
+
+
+def straight_to(found: Destination, written: str) -> Destination:
+    """Replace all routes by one to an address given by hand. Raises UsageError."""
+    target = read_target(written)
+    route = Route(
+        machine=found.machine,
+        network="--target-host",
+        module="internet",
+        technology=INTERNET,
+        priority=0,
+        hosts=(target.host,),
+        port=target.port or 22,
+        user=target.user,
+    )
+    return replace(found, routes=(route,))
+
+
+def read_target(written: str) -> Target:
+    """Read `[user@]host[:port]`. Raises UsageError."""
+    try:
+        return parse_target(written)
+    except ValueError as fault:
+        raise UsageError(f"--target-host {written}: {fault}") from None

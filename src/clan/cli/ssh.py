@@ -1,0 +1,200 @@
+"""`clan ssh`: a shell on a machine, over whichever network works now."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from clan.cli.ask import confirm, has_terminal
+from clan.cli.reach import Reach, only, straight_to
+from clan.errors import ClanError
+
+if TYPE_CHECKING:
+    from clan.networks.connect import Reached
+    from clan.networks.hostkeys import Meeting
+    from clan.networks.routes import Destination
+
+SSH_FAILED = 255
+
+
+class SshCommand(click.Command):
+    """A command whose own failures exit with 255, so that every other status is the remote's."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Parse the arguments; wrong ones are a failure of ours too."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except click.UsageError as fault:
+            fault.exit_code = SSH_FAILED
+            raise
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        from clan.cli.main import print_error
+
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as fault:
+            fault.exit_code = SSH_FAILED
+            raise
+        except ClanError as fault:
+            print_error(fault)
+            ctx.exit(SSH_FAILED)
+
+
+@click.command(cls=SshCommand)
+@click.argument("destination", metavar="[USER@]MACHINE")
+@click.argument("command", nargs=-1)
+@click.option("--network", "-n", metavar="NETWORK", help="Use this network only.")
+@click.option(
+    "--target-host", metavar="[USER@]HOST[:PORT]", help="Go to this address instead of choosing."
+)
+@click.option(
+    "--action",
+    type=click.Choice(["interactive", "bulk", "private"]),
+    default="interactive",
+    help="What it is for: low latency, high throughput, or only networks that hide location.",
+)
+@click.option(
+    "--host-key",
+    type=click.Choice(["ask", "accept-new", "strict"]),
+    default="ask",
+    help="What to do at first contact, while the machine's host key is not known.",
+)
+@click.option(
+    "--ssh-option", "-o", multiple=True, metavar="KEY=VALUE", help="Another option for ssh."
+)
+@click.option("--explain", is_flag=True, help="Show what was tried, and why this one won.")
+@click.option("--dry-run", is_flag=True, help="Show the order of the networks; connect to none.")
+@click.option("--json", "as_json", is_flag=True, help="Show --explain or --dry-run as JSON.")
+@click.option("--quiet", "-q", is_flag=True, help="Do not say which network is used.")
+@click.pass_obj
+def ssh(
+    clan_dir: str | None,
+    *,
+    destination: str,
+    command: tuple[str, ...],
+    network: str | None,
+    target_host: str | None,
+    action: str,
+    host_key: str,
+    ssh_option: tuple[str, ...],
+    explain: bool,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Log in to MACHINE over the best network that works now, or run COMMAND there.
+
+    The exit status is the remote command's; 255 is a failure of ssh or of clan.
+
+    \b
+    Examples:
+      clan ssh nas
+      clan ssh admin@nas -- systemctl status
+      clan ssh --explain --action bulk nas true
+      clan ssh --network tor nas
+      clan ssh --ssh-option LocalForward=8080:localhost:80 nas
+    """  # noqa: D301 (click's mark for text that keeps its lines)
+    user, at, name = destination.rpartition("@")
+    if not name or (at and not user) or user.startswith("-"):
+        raise click.UsageError(f"{destination!r} is not [USER@]MACHINE")
+    reach = Reach.of(clan_dir)
+    found = reach.destination(name)
+    found = straight_to(found, target_host) if target_host else only(found, network)
+    if dry_run:
+        _dry_run(reach, found, action=action, as_json=as_json)
+        return
+
+    def tell(reached: Reached) -> None:
+        from clan.cli import explain as shown
+
+        race = (found.machine, reached.attempts, reached.excluded)
+        if explain and as_json:
+            click.echo(json.dumps(shown.explain_json(*race, action=action)), err=True)
+        elif explain:
+            click.echo(shown.explain(*race, action=action), err=True)
+        elif not quiet:
+            place = f"{reached.route.network}, {reached.connection.address}"
+            click.echo(f"{found.machine}: over {place}", err=True)
+
+    from clan.networks.choose import Action
+    from clan.networks.hostkeys import FirstContact
+    from clan.networks.shell import Desk, Request, shell
+
+    request = Request(
+        action=Action(action),
+        user=user or None,
+        policy=FirstContact(host_key),
+        options=ssh_option,
+        command=command,
+    )
+    desk = Desk(
+        ask=_ask if has_terminal() else None,
+        tell=tell,
+        warn=warn,
+        record=lambda key: reach.record_host_key(found.machine, key),
+    )
+    sys.exit(
+        asyncio.run(
+            shell(
+                found,
+                request,
+                host_key=reach.store.host_key(found.machine),
+                context=reach.context(interactive=desk.ask is not None),
+                memories=reach.memories,
+                desk=desk,
+            )
+        )
+    )
+
+
+async def _ask(meeting: Meeting, key: str) -> bool:
+    from clan.networks.hostkeys import question
+
+    return await confirm(question(meeting, key))
+
+
+def warn(message: str) -> None:
+    """Print a warning to standard error."""
+    click.echo(f"{click.style('warning:', fg='yellow')} {message}", err=True)
+
+
+def _dry_run(reach: Reach, found: Destination, *, action: str, as_json: bool) -> None:
+    """Show the order in which the networks would be tried, and how ssh would be run."""
+    import time
+
+    from clan.networks.choose import Action
+    from clan.networks.connect import order
+
+    context = reach.context(interactive=False)
+    ranking, _ = order(
+        found.routes,
+        action=Action(action),
+        memory=reach.memories.read(found.machine),
+        underlay=context.underlay.key,
+        now=time.time(),
+    )
+    if as_json:
+        shape = {
+            "machine": found.machine,
+            "name": found.full_name,
+            "action": action,
+            "order": [{"why": ranked.why, **ranked.route.to_json()} for ranked in ranking.allowed],
+            "excluded": [
+                {"network": ranked.route.network, "why": ranked.why} for ranked in ranking.excluded
+            ],
+        }
+        click.echo(json.dumps(shape, indent=2))
+        return
+    click.echo(f"{found.full_name} would be tried over, in this order:")
+    for ranked in ranking.allowed:
+        hosts = ", ".join(str(host) for host in ranked.route.hosts if isinstance(host, str))
+        hidden = "" if hosts else "a secret name"
+        click.echo(f"  {ranked.route.network}: {hosts}{hidden} ({ranked.why})")
+    for ranked in ranking.excluded:
+        click.echo(f"  not {ranked.route.network}: {ranked.why}")

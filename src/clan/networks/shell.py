@@ -1,0 +1,110 @@
+"""A shell on a machine: connect, log in, and when something else answered, take the next address.
+
+This is what `clan ssh` does. What it asks, says and records goes through functions it is given.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from clan.errors import HostKeyError
+from clan.networks.choose import Action
+from clan.networks.connect import reach
+from clan.networks.hostkeys import FirstContact, Meeting, Verdict, mismatch, refusal
+from clan.networks.login import Identity, login
+from clan.networks.memory import Memory
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from clan.networks.connect import Reached
+    from clan.networks.memory import Memories
+    from clan.networks.routes import Destination
+    from clan.networks.technology import Context
+
+MOST_TRIES = 16
+"""Addresses showing a wrong key that one command goes through."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is wanted of the shell. `user` None is the route's, `options` are `Key=Value`."""
+
+    action: Action = Action.INTERACTIVE
+    user: str | None = None
+    policy: FirstContact = FirstContact.ASK
+    options: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """The person's side: what is asked, said and recorded.
+
+    `ask` is None where there is no terminal to ask at.
+    """
+
+    ask: Callable[[Meeting, str], Awaitable[bool]] | None
+    tell: Callable[[Reached], None]
+    warn: Callable[[str], None]
+    record: Callable[[str], None]
+
+
+async def shell(
+    found: Destination,
+    request: Request,
+    *,
+    host_key: str | None,
+    context: Context,
+    memories: Memories,
+    desk: Desk,
+) -> int:
+    """Log in and return ssh's exit status.
+
+    Raises UnreachableError when no network leads there, HostKeyError when nothing that answers
+    may be taken for the machine.
+    """
+    for _ in range(MOST_TRIES):
+        async with reach(
+            found.machine,
+            found.routes,
+            context=context,
+            memories=memories,
+            action=request.action,
+        ) as reached:
+            desk.tell(reached)
+            meeting = Meeting(
+                machine=found.machine,
+                network=reached.route.network,
+                address=reached.connection.address,
+                by_multicast=reached.by_multicast,
+            )
+            identity = Identity(
+                full_name=found.full_name,
+                expected=host_key,
+                policy=request.policy,
+                ask=None if desk.ask is None else partial(desk.ask, meeting),
+                record=desk.record,
+            )
+            outcome = await login(
+                reached,
+                identity,
+                ssh=context.ssh(),
+                user=request.user or reached.route.user or "root",
+                options=request.options,
+                command=request.command,
+            )
+        if outcome.refused is None:
+            return outcome.status
+        if outcome.refused is not Verdict.WRONG:
+            message, hint = refusal(meeting, outcome.refused, outcome.key)
+            raise HostKeyError(message, hint=hint)
+        desk.warn(mismatch(meeting, outcome.key))
+        aside = partial(
+            Memory.set_aside, network=meeting.network, address=meeting.address, now=time.time()
+        )
+        memories.update(found.machine, aside)
+    raise HostKeyError(f"{MOST_TRIES} addresses answered, and none of them is {found.machine}")

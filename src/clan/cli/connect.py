@@ -108,7 +108,7 @@ async def _connect(
             click.echo(text, err=True)
         used = Used(
             process=os.getppid(),
-            network=reached.route.network,
+            network=reached.route.network.name,
             address=reached.connection.address,
             by_multicast=reached.by_multicast,
             at=time.time(),

@@ -16,12 +16,15 @@ def explain(
 ) -> str:
     """Return the race as lines of text, in rank order."""
     lines = [f"{machine}, for {action} use, best first:"]
-    width = max((len(item.route.network) for item in (*attempts, *excluded)), default=0)
+    names = [attempt.route.network.name for attempt in attempts]
+    names += [ranked.route.network.name for ranked in excluded]
+    width = max(map(len, names), default=0)
     for attempt in attempts:
-        lines.append(f"  {attempt.route.network:<{width}}  {attempt.why}")
+        lines.append(f"  {attempt.route.network.name:<{width}}  {attempt.why}")
         lines.append(f"  {'':<{width}}  {_course(attempt)}")
-    for ranked in excluded:
-        lines.append(f"  {ranked.route.network:<{width}}  not tried: {ranked.why}")
+    lines += [
+        f"  {ranked.route.network.name:<{width}}  not tried: {ranked.why}" for ranked in excluded
+    ]
     lines.append(_verdict(attempts))
     return "\n".join(lines)
 
@@ -34,7 +37,7 @@ def explain_json(
         "machine": machine,
         "action": action,
         "attempts": [attempt.to_json() for attempt in attempts],
-        "excluded": [{"network": item.route.network, "why": item.why} for item in excluded],
+        "excluded": [{"network": item.route.network.name, "why": item.why} for item in excluded],
     }
 
 
@@ -60,9 +63,11 @@ def _verdict(attempts: Sequence[Attempt]) -> str:
         if attempt.connection is None:
             continue
         if place == 0:
-            return f"{attempt.route.network} won: it ranks first, and it answered"
-        silent = ", ".join(better.route.network for better in attempts[:place])
-        return f"{attempt.route.network} won: the best of those that answered ({silent} did not)"
+            return f"{attempt.route.network.name} won: it ranks first, and it answered"
+        silent = ", ".join(better.route.network.name for better in attempts[:place])
+        return (
+            f"{attempt.route.network.name} won: the best of those that answered ({silent} did not)"
+        )
     return "none won"
 
 

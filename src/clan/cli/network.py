@@ -38,7 +38,7 @@ def list_networks(clan_dir: str | None, *, as_json: bool) -> None:
     from clan.cli.output import table
     from clan.errors import ClanError
     from clan.networks.registry import technology
-    from clan.networks.routes import reference
+    from clan.networks.routes import network_of
 
     reach = Reach.of(clan_dir)
     clan = load_clan(clan_dir)
@@ -53,8 +53,8 @@ def list_networks(clan_dir: str | None, *, as_json: bool) -> None:
             "peers": list(networking.peers),
         }
         try:
-            running = technology(reference(instance, networking)).running(context)
-            shape["running"] = running
+            found = network_of(instance, networking)
+            shape["running"] = technology(found.technology).running(found, context)
         except ClanError as fault:
             shape["error"] = fault.message
         shapes.append(shape)
@@ -103,7 +103,7 @@ def overview(clan_dir: str | None, *, name: str | None, as_json: bool) -> None:
                 f"the clan has no network {name!r}",
                 hint=did_you_mean(name, known) or f"it has {', '.join(known) or 'none'}",
             )
-        routes = [route for route in routes if route.network == name]
+        routes = [route for route in routes if route.network.name == name]
     seen = _look(Reach.of(clan_dir), routes)
     _show(seen, as_json=as_json, by_machine=False)
 

@@ -10,11 +10,11 @@ import shutil
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clan.errors import ClanError, UsageError, did_you_mean
 from clan.inventory.find import find_clan
-from clan.model.inventory import Target
-from clan.model.route import Route
+from clan.model.route import Network, Route
 from clan.model.target import parse_target
 from clan.networks.memory import Memories
 from clan.networks.routes import Destination, RouteTable, destination, fingerprint, named
@@ -24,6 +24,9 @@ from clan.system.places import cache_home, state_home
 from clan.system.ssh import find_ssh
 from clan.system.underlay import observe_underlay
 from clan.vars.store import HOST_KEY, Store
+
+if TYPE_CHECKING:
+    from clan.model.inventory import Target
 
 INTERNET = "clan.modules.internet.technology:Internet"
 
@@ -95,9 +98,9 @@ def only(found: Destination, network: str | None) -> Destination:
     """Keep the routes of one network. Raises UsageError when the machine is not on it."""
     if network is None:
         return found
-    routes = tuple(route for route in found.routes if route.network == network)
+    routes = tuple(route for route in found.routes if route.network.name == network)
     if not routes:
-        names = [route.network for route in found.routes]
+        names = [route.network.name for route in found.routes]
         raise UsageError(
             f"{found.machine} is not on a network {network!r}",
             hint=did_you_mean(network, names)
@@ -111,10 +114,7 @@ def straight_to(found: Destination, written: str) -> Destination:
     target = read_target(written)
     route = Route(
         machine=found.machine,
-        network="--target-host",
-        module="internet",
-        technology=INTERNET,
-        priority=0,
+        network=Network(name="--target-host", module="internet", technology=INTERNET, priority=0),
         hosts=(target.host,),
         port=target.port or 22,
         user=target.user,

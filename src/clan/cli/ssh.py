@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ from clan.cli.reach import Reach, only, straight_to
 from clan.errors import ClanError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from clan.networks.connect import Reached
     from clan.networks.hostkeys import Meeting
     from clan.networks.routes import Destination
@@ -26,24 +29,27 @@ class SshCommand(click.Command):
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """Parse the arguments; wrong ones are a failure of ours too."""
-        try:
+        with _failing_as_ssh_does():
             return super().make_context(*args, **kwargs)
-        except click.UsageError as fault:
-            fault.exit_code = SSH_FAILED
-            raise
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
-        from clan.cli.main import print_error
-
-        try:
+        with _failing_as_ssh_does():
             return super().invoke(ctx)
-        except click.UsageError as fault:
-            fault.exit_code = SSH_FAILED
-            raise
-        except ClanError as fault:
-            print_error(fault)
-            ctx.exit(SSH_FAILED)
+
+
+@contextlib.contextmanager
+def _failing_as_ssh_does() -> Iterator[None]:
+    from clan.cli.main import print_error
+
+    try:
+        yield
+    except click.UsageError as fault:
+        fault.show()
+        raise click.exceptions.Exit(SSH_FAILED) from fault
+    except ClanError as fault:
+        print_error(fault)
+        raise click.exceptions.Exit(SSH_FAILED) from fault
 
 
 @click.command(cls=SshCommand)
@@ -119,7 +125,7 @@ def ssh(
         elif explain:
             click.echo(shown.explain(*race, action=action), err=True)
         elif not quiet:
-            place = f"{reached.route.network}, {reached.connection.address}"
+            place = f"{reached.route.network.name}, {reached.connection.address}"
             click.echo(f"{found.machine}: over {place}", err=True)
 
     from clan.networks.choose import Action
@@ -186,7 +192,8 @@ def _dry_run(reach: Reach, found: Destination, *, action: str, as_json: bool) ->
             "action": action,
             "order": [{"why": ranked.why, **ranked.route.to_json()} for ranked in ranking.allowed],
             "excluded": [
-                {"network": ranked.route.network, "why": ranked.why} for ranked in ranking.excluded
+                {"network": ranked.route.network.name, "why": ranked.why}
+                for ranked in ranking.excluded
             ],
         }
         click.echo(json.dumps(shape, indent=2))
@@ -195,6 +202,6 @@ def _dry_run(reach: Reach, found: Destination, *, action: str, as_json: bool) ->
     for ranked in ranking.allowed:
         hosts = ", ".join(str(host) for host in ranked.route.hosts if isinstance(host, str))
         hidden = "" if hosts else "a secret name"
-        click.echo(f"  {ranked.route.network}: {hosts}{hidden} ({ranked.why})")
+        click.echo(f"  {ranked.route.network.name}: {hosts}{hidden} ({ranked.why})")
     for ranked in ranking.excluded:
-        click.echo(f"  not {ranked.route.network}: {ranked.why}")
+        click.echo(f"  not {ranked.route.network.name}: {ranked.why}")

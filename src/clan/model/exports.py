@@ -42,8 +42,8 @@ class Peer:
     """A machine on a network and how it is addressed there.
 
     `hosts` are tried together, `port` is where its sshd is found on this network, `jump_hosts`
-    lead there in order (`[user@]host[:port]` or a machine's name), `ssh_options` are arguments
-    for `ssh`.
+    lead there in order (`[user@]host[:port]` or a machine's name), `ssh_options` are further
+    arguments for `ssh`.
     """
 
     name: str
@@ -55,9 +55,10 @@ class Peer:
 
     def to_json(self) -> dict[str, Any]:
         """Return the seed's three keys, and of the others those that are not the usual ones."""
+        jumps = ["-J", ",".join(self.jump_hosts)] if self.jump_hosts else []
         shape: dict[str, Any] = {
             "name": self.name,
-            "SSHOptions": list(self.ssh_options),
+            "SSHOptions": [*jumps, *self.ssh_options],
             "host": host_to_json(self.hosts[0]),
         }
         if len(self.hosts) > 1:

@@ -36,57 +36,69 @@ class Jump:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
-    """One network's way to one machine.
+class Network:
+    """An instance that exports `networking`, as reaching machines needs it.
 
     `technology` is an import reference (`package.module:Class` or `/file.py:Class`); `settings`
-    is the network's, as JSON values.
+    are what the technology is told of the instance, as JSON values.
     """
 
-    machine: str
-    network: str
+    name: str
     module: str
     technology: str
     priority: int
+    settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the network as JSON values; `from_json` reads it back."""
+        return {
+            "name": self.name,
+            "module": self.module,
+            "technology": self.technology,
+            "priority": self.priority,
+            "settings": dict(self.settings),
+        }
+
+    @classmethod
+    def from_json(cls, shape: Mapping[str, Any]) -> Network:
+        """Read what `to_json` wrote."""
+        return cls(**shape)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One network's way to one machine."""
+
+    machine: str
+    network: Network
     hosts: tuple[Host, ...]
     port: int = SSH_PORT
     user: str | None = None
     jumps: tuple[Jump, ...] = ()
     ssh_options: tuple[str, ...] = ()
-    settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     def to_json(self) -> dict[str, Any]:
         """Return the route as JSON values; `from_json` reads it back."""
         return {
             "machine": self.machine,
-            "network": self.network,
-            "module": self.module,
-            "technology": self.technology,
-            "priority": self.priority,
+            "network": self.network.to_json(),
             "hosts": [host_to_json(host) for host in self.hosts],
             "port": self.port,
             "user": self.user,
             "jumps": [jump.to_json() for jump in self.jumps],
             "ssh_options": list(self.ssh_options),
-            "settings": dict(self.settings),
         }
 
     @classmethod
     def from_json(cls, shape: Mapping[str, Any]) -> Route:
         """Read what `to_json` wrote."""
-        hosts = tuple(
-            Var(**host["var"]) if "var" in host else host["plain"] for host in shape["hosts"]
-        )
+        hosts = (Var(**host["var"]) if "var" in host else host["plain"] for host in shape["hosts"])
         return cls(
             machine=shape["machine"],
-            network=shape["network"],
-            module=shape["module"],
-            technology=shape["technology"],
-            priority=shape["priority"],
-            hosts=hosts,
+            network=Network.from_json(shape["network"]),
+            hosts=tuple(hosts),
             port=shape["port"],
             user=shape["user"],
             jumps=tuple(Jump.from_json(jump) for jump in shape["jumps"]),
             ssh_options=tuple(shape["ssh_options"]),
-            settings=shape["settings"],
         )

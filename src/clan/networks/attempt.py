@@ -38,9 +38,9 @@ class Attempt:
     def to_json(self) -> dict[str, Any]:
         """Return the attempt as JSON values; times in seconds from the start of the race."""
         return {
-            "network": self.route.network,
-            "module": self.route.module,
-            "priority": self.route.priority,
+            "network": self.route.network.name,
+            "module": self.route.network.module,
+            "priority": self.route.network.priority,
             "why": self.why,
             "result": self.result,
             "started": self.lap.started,
@@ -60,7 +60,7 @@ def remembered(
     as failed: next time it must not cost that wait again.
     """
     for attempt in attempts:
-        network, lap = attempt.route.network, attempt.lap
+        network, lap = attempt.route.network.name, attempt.lap
         if attempt.connection is not None:
             memory = memory.worked(
                 network,

@@ -73,16 +73,16 @@ def rank(
     keyed = []
     excluded = []
     for route in routes:
-        trait = traits[route.technology]
+        trait = traits[route.network.technology]
         if action is Action.PRIVATE and not trait.hides_location:
             excluded.append(Ranked(route=route, why="does not hide where the machines are"))
             continue
-        mark = memory.mark(route.network, underlay)
+        mark = memory.mark(route.network.name, underlay)
         waits = mark.failed_at + penalty(mark.failures) - now if mark.failures else 0.0
         behind = 0 < waits <= LONGEST_PENALTY
         latency = math.inf if mark.rtt is None else mark.rtt
         throughput = -int(trait.throughput) if action is Action.BULK else 0
-        key = (behind, -route.priority, throughput, latency, route.network)
+        key = (behind, -route.network.priority, throughput, latency, route.network.name)
         keyed.append((key, Ranked(route=route, why=_why(route, behind=behind, latency=latency))))
     return Ranking(
         allowed=tuple(ranked for _, ranked in sorted(keyed, key=lambda pair: pair[0])),
@@ -91,7 +91,7 @@ def rank(
 
 
 def _why(route: Route, *, behind: bool, latency: float) -> str:
-    reasons = [f"priority {route.priority}"]
+    reasons = [f"priority {route.network.priority}"]
     if behind:
         reasons.insert(0, "failed here lately")
     if latency < math.inf:

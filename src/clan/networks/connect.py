@@ -58,13 +58,13 @@ def order(
     """
     loaded: dict[str, NetworkTechnology] = {}
     broken: dict[str, str] = {}
-    for reference in dict.fromkeys(route.technology for route in routes):
+    for reference in dict.fromkeys(route.network.technology for route in routes):
         try:
             loaded[reference] = technology(reference)
         except ClanError as fault:
             broken[reference] = fault.message
     ranking = rank(
-        [route for route in routes if route.technology in loaded],
+        [route for route in routes if route.network.technology in loaded],
         traits={reference: known.traits for reference, known in loaded.items()},
         action=action,
         memory=memory,
@@ -72,9 +72,9 @@ def order(
         now=now,
     )
     unloaded = [
-        Ranked(route=route, why=broken[route.technology])
+        Ranked(route=route, why=broken[route.network.technology])
         for route in routes
-        if route.technology in broken
+        if route.network.technology in broken
     ]
     return Ranking(allowed=ranking.allowed, excluded=(*ranking.excluded, *unloaded)), loaded
 
@@ -103,9 +103,10 @@ async def reach(
     avoid = memory.bad_addresses(now)
 
     async def dial(route: Route) -> Dialled:
-        known = memory.mark(route.network, underlay).address
+        known = memory.mark(route.network.name, underlay).address
         async with contextlib.AsyncExitStack() as stack:
-            session = await stack.enter_async_context(loaded[route.technology].session(context))
+            opened = loaded[route.network.technology].session(route.network, context)
+            session = await stack.enter_async_context(opened)
             connection = await session.dial(route, Aim(port=port, avoid=avoid, known=known))
             return Dialled(connection=connection, session=stack.pop_all())
 
@@ -136,7 +137,7 @@ async def reach(
         yield Reached(
             connection=outcome.value.connection,
             route=route,
-            by_multicast=loaded[route.technology].traits.asks_by_multicast,
+            by_multicast=loaded[route.network.technology].traits.asks_by_multicast,
             attempts=attempts,
             excluded=ranking.excluded,
         )
@@ -146,8 +147,8 @@ def _unreachable(
     machine: str, attempts: Sequence[Attempt], excluded: Sequence[Ranked]
 ) -> ClanError:
     """Say of each network why it does not lead to the machine, and what to do next."""
-    rows = [(attempt.route.network, str(attempt.lap.error)) for attempt in attempts]
-    rows += [(ranked.route.network, f"not tried: {ranked.why}") for ranked in excluded]
+    rows = [(attempt.route.network.name, str(attempt.lap.error)) for attempt in attempts]
+    rows += [(ranked.route.network.name, f"not tried: {ranked.why}") for ranked in excluded]
     width = max((len(network) for network, _ in rows), default=0)
     table = "".join(f"\n  {network:<{width}}  {reason}" for network, reason in rows)
     if attempts and all("another host key" in str(attempt.lap.error) for attempt in attempts):

@@ -17,9 +17,9 @@ from clan.networks.registry import technology
 from clan.networks.technology import Aim, Context, DialError, Session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from clan.model.route import Route
+    from clan.model.route import Network, Route
     from clan.networks.memory import Memories, Memory
 
 AT_ONCE = 64
@@ -45,10 +45,11 @@ async def observe(
     here = {route.machine: asyncio.Semaphore(AT_ONCE_A_MACHINE) for route in routes}
 
     async with contextlib.AsyncExitStack() as stack:
-        sessions = await _sessions({route.technology for route in routes}, context, stack)
+        networks = {route.network.name: route.network for route in routes}
+        sessions = await _sessions(networks.values(), context, stack)
 
         async def look(route: Route) -> Observation:
-            session = sessions[route.technology]
+            session = sessions[route.network.name]
             if isinstance(session, str):
                 observation = _failed(route, session)
             else:
@@ -61,18 +62,18 @@ async def observe(
 
 
 async def _sessions(
-    references: set[str], context: Context, stack: contextlib.AsyncExitStack
+    networks: Iterable[Network], context: Context, stack: contextlib.AsyncExitStack
 ) -> dict[str, Session | str]:
-    """Open one session a technology; a str is the reason why there is none."""
+    """Open one session a network, by its name; a str is the reason why there is none."""
     sessions: dict[str, Session | str] = {}
-    for reference in sorted(references):
+    for network in networks:
         try:
-            opened = technology(reference).session(context)
-            sessions[reference] = await stack.enter_async_context(opened)
+            opened = technology(network.technology).session(network, context)
+            sessions[network.name] = await stack.enter_async_context(opened)
         except (ClanError, DialError) as fault:
-            sessions[reference] = str(fault)
+            sessions[network.name] = str(fault)
         except Exception as fault:  # noqa: BLE001 (code of others; the rest is still looked at)
-            sessions[reference] = f"crashed: {type(fault).__name__}: {fault}"
+            sessions[network.name] = f"crashed: {type(fault).__name__}: {fault}"
     return sessions
 
 
@@ -94,13 +95,13 @@ async def _look(
         return after or known
 
     memory = memories.update(route.machine, take)
-    mark = memory.mark(route.network, underlay)
+    mark = memory.mark(route.network.name, underlay)
     if not allowed:
         if mark.rtt is None and mark.error is None:
             return _failed(route, "looked at too often just now; try again in a few seconds")
         failed_last = mark.failures > 0
         return Observation(
-            network=route.network,
+            network=route.network.name,
             machine=route.machine,
             rtt=None if failed_last else mark.rtt,
             address=None if failed_last else mark.address,
@@ -121,7 +122,7 @@ async def _look(
     else:
         connection.sock.close()
         observation = Observation(
-            network=route.network,
+            network=route.network.name,
             machine=route.machine,
             rtt=connection.rtt,
             address=connection.address,
@@ -140,4 +141,4 @@ def _noted(memory: Memory, observation: Observation, underlay: str, now: float) 
 
 
 def _failed(route: Route, error: str) -> Observation:
-    return Observation(network=route.network, machine=route.machine, error=error)
+    return Observation(network=route.network.name, machine=route.machine, error=error)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from clan import __version__
-from clan.model.route import Jump, Route
+from clan.model.route import Jump, Network, Route
 from clan.model.target import parse_target
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def named(clan: Clan, name: str) -> str | None:
 def destination(clan: Clan, machine: str) -> Destination:
     """Work out every route to a machine."""
     routes = tuple(
-        _route(clan, instance, networking, peer)
+        _route(clan, network_of(instance, networking), peer)
         for instance, networking in clan.networks()
         if (peer := networking.peers.get(machine)) is not None
     )
@@ -88,32 +88,35 @@ def destination(clan: Clan, machine: str) -> Destination:
 def all_routes(clan: Clan) -> list[Route]:
     """Work out the routes of every peer of every network, highest priority first."""
     return [
-        _route(clan, instance, networking, peer)
+        _route(clan, network, peer)
         for instance, networking in clan.networks()
+        for network in [network_of(instance, networking)]
         for peer in networking.peers.values()
     ]
 
 
-def _route(clan: Clan, instance: Instance, networking: Networking, peer: Peer) -> Route:
+def _route(clan: Clan, network: Network, peer: Peer) -> Route:
     return Route(
         machine=peer.name,
-        network=instance.name,
-        module=instance.module.name,
-        technology=reference(instance, networking),
-        priority=networking.priority,
+        network=network,
         hosts=peer.hosts,
         port=peer.port,
         user=peer.user,
         jumps=tuple(_jump(clan, jump) for jump in peer.jump_hosts),
         ssh_options=peer.ssh_options,
-        settings=networking.settings,
     )
 
 
-def reference(instance: Instance, networking: Networking) -> str:
-    """Return where the technology is imported from; `:Class` is of the module's own code."""
+def network_of(instance: Instance, networking: Networking) -> Network:
+    """Return an instance as a network; a technology `:Class` is of its module's own code."""
     written = networking.technology
-    return f"{instance.code}{written}" if written.startswith(":") else written
+    return Network(
+        name=instance.name,
+        module=instance.module.name,
+        technology=f"{instance.code}{written}" if written.startswith(":") else written,
+        priority=networking.priority,
+        settings=networking.settings,
+    )
 
 
 def _jump(clan: Clan, written: str) -> Jump:

@@ -78,7 +78,7 @@ async def shell(
             desk.tell(reached)
             meeting = Meeting(
                 machine=found.machine,
-                network=reached.route.network,
+                network=reached.route.network.name,
                 address=reached.connection.address,
                 by_multicast=reached.by_multicast,
             )

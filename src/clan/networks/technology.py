@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from clan.model.exports import Var
-    from clan.model.route import Route
+    from clan.model.route import Network, Route
     from clan.system.names import Resolver
     from clan.system.underlay import Underlay
 
@@ -109,9 +109,9 @@ class NetworkTechnology(ABC):
     traits: ClassVar[Traits]
 
     @abstractmethod
-    def running(self, context: Context) -> bool:
-        """Say whether a connection would find it running here, starting nothing."""
+    def running(self, network: Network, context: Context) -> bool:
+        """Say whether a connection would find the network running here, starting nothing."""
 
     @abstractmethod
-    def session(self, context: Context) -> AbstractAsyncContextManager[Session]:
+    def session(self, network: Network, context: Context) -> AbstractAsyncContextManager[Session]:
         """Start what is needed for the duration of a connection. Raises DialError."""

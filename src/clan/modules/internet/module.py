@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 def listed(value: object) -> object:
     """Take one string for a list of it."""
-    return [value] if isinstance(value, str) else value
+    if isinstance(value, str):
+        return (value,)
+    # What a validator of ours returns is no longer JSON, where a list may fill a tuple.
+    return tuple(value) if isinstance(value, list) else value
 
 
 def checked_host(host: str) -> str:
@@ -144,7 +147,6 @@ def peer(member: RoleMember, target: Target | None) -> Peer:
         port=port or SSH_PORT,
         user=settings.user or (target.user if target else None),
         jump_hosts=settings.jump_hosts,
-        ssh_options=("-J", ",".join(settings.jump_hosts)) if settings.jump_hosts else (),
     )
 
 

@@ -21,7 +21,7 @@ from clan.system.names import ResolveError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from clan.model.route import Route
+    from clan.model.route import Network, Route
     from clan.system.names import SocketAddress
 
 NAME_LIMIT = 5.0
@@ -33,13 +33,15 @@ class Internet(NetworkTechnology):
 
     traits: ClassVar[Traits] = Traits(throughput=Throughput.HIGH)
 
-    def running(self, context: Context) -> bool:
+    def running(self, network: Network, context: Context) -> bool:
         """Whether any route leads out of this computer."""
+        del network
         return context.underlay.online
 
     @contextlib.asynccontextmanager
-    async def session(self, context: Context) -> AsyncIterator[Session]:
+    async def session(self, network: Network, context: Context) -> AsyncIterator[Session]:
         """Nothing has to be started."""
+        del network
         yield InternetSession(context)
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from zeroconf.asyncio import AsyncZeroconf
 
-    from clan.model.route import Route
+    from clan.model.route import Network, Route
     from clan.system.names import SocketAddress
 
 ASK_LIMIT = 3.0
@@ -40,14 +40,15 @@ class Lan(NetworkTechnology):
 
     traits: ClassVar[Traits] = Traits(throughput=Throughput.HIGH, asks_by_multicast=True)
 
-    def running(self, context: Context) -> bool:
+    def running(self, network: Network, context: Context) -> bool:
         """Whether this computer is on any network."""
+        del network
         return context.underlay.online
 
     @contextlib.asynccontextmanager
-    async def session(self, context: Context) -> AsyncIterator[Session]:
+    async def session(self, network: Network, context: Context) -> AsyncIterator[Session]:
         """Join the multicast groups when the first question is asked; leave them at the end."""
-        del context
+        del network, context
         session = LanSession()
         try:
             yield session

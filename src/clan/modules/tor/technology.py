@@ -1,0 +1,125 @@
+"""Reaching machines as onion services, through a Tor that runs on this computer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from typing import TYPE_CHECKING, ClassVar
+
+from clan.networks.stream import BANNER_LIMIT, closing_on_failure, host_port, see_banner
+from clan.networks.technology import (
+    Aim,
+    Connection,
+    Context,
+    DialError,
+    NetworkTechnology,
+    Session,
+    Throughput,
+    Traits,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from clan.model.route import Network, Route
+
+SOCKS = ("127.0.0.1", 9050)
+"""Where Debian's tor listens (torrc(5), SocksPort)."""
+CIRCUIT_LIMIT = 120.0
+"""Seconds Tor may take to build a circuit to an onion service: SocksTimeout's default."""
+REPLIES = {
+    1: "Tor failed",
+    2: "Tor's rules do not allow it",
+    3: "the network is unreachable",
+    4: "the onion service cannot be reached",
+    5: "the onion service refused",
+    6: "no circuit was built in time",
+    0xF0: "the onion service was not found: is the machine on?",
+    0xF4: "the onion service asks for a key that this Tor does not have",
+}
+"""RFC 1928, section 6, and Tor's proposal 304 for codes from 0xF0."""
+
+
+class Tor(NetworkTechnology):
+    """Streams to onion services, by SOCKS."""
+
+    traits: ClassVar[Traits] = Traits(
+        throughput=Throughput.LOW, hides_location=True, end_to_end=True, binds_address_to_key=True
+    )
+
+    def running(self, network: Network, context: Context) -> bool:
+        """Whether a Tor listens here."""
+        del network, context
+        with socket.socket() as probe:
+            probe.settimeout(0.5)
+            return probe.connect_ex(SOCKS) == 0
+
+    @contextlib.asynccontextmanager
+    async def session(self, network: Network, context: Context) -> AsyncIterator[Session]:
+        """Use the Tor that runs here."""
+        if not self.running(network, context):
+            raise DialError("no Tor is running on this computer")
+        yield TorSession(context)
+
+
+class TorSession(Session):
+    """Asks Tor for streams to onion services."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+
+    async def dial(self, route: Route, aim: Aim) -> Connection:
+        """Open a stream to the machine's onion service."""
+        host = route.hosts[0]
+        name = host if isinstance(host, str) else self.context.reveal(host)
+        port = aim.port or route.port
+        shown = host_port(name, port)
+        if shown in aim.avoid:
+            raise DialError("set aside: the onion service showed another host key")
+        loop = asyncio.get_running_loop()
+        sock = socket.socket()
+        with closing_on_failure(sock):
+            sock.setblocking(False)
+            begin = loop.time()
+            try:
+                async with asyncio.timeout(CIRCUIT_LIMIT):
+                    await loop.sock_connect(sock, SOCKS)
+                    await ask(sock, name, port)
+            except TimeoutError:
+                raise DialError(f"Tor built no circuit in {CIRCUIT_LIMIT:g} s") from None
+            except OSError as fault:
+                raise DialError(f"Tor: {(fault.strerror or str(fault)).lower()}") from None
+            rtt = loop.time() - begin
+            if aim.port is None:
+                await see_banner(sock, shown, BANNER_LIMIT)
+            return Connection(sock=sock, address=shown, rtt=rtt)
+
+
+async def ask(sock: socket.socket, name: str, port: int) -> None:
+    """Ask a SOCKS 5 proxy for a stream to a name (RFC 1928). Raises DialError."""
+    loop = asyncio.get_running_loop()
+    await loop.sock_sendall(sock, b"\x05\x01\x00")
+    if await _exactly(sock, 2) != b"\x05\x00":
+        raise DialError("what listens on Tor's port is not a SOCKS 5 proxy without a password")
+    host = name.encode("idna")
+    await loop.sock_sendall(
+        sock, b"\x05\x01\x00\x03" + bytes([len(host)]) + host + port.to_bytes(2, "big")
+    )
+    version, reply, _, kind = await _exactly(sock, 4)
+    if version != 5 or reply != 0:  # noqa: PLR2004 (RFC 1928: SOCKS version 5, 0 is success)
+        raise DialError(REPLIES.get(reply, f"Tor answered with code {reply}"))
+    length = {1: 4, 4: 16}.get(kind)
+    if length is None:
+        length = (await _exactly(sock, 1))[0]
+    await _exactly(sock, length + 2)
+
+
+async def _exactly(sock: socket.socket, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        more = await asyncio.get_running_loop().sock_recv(sock, count - len(data))
+        if not more:
+            raise DialError("Tor closed the connection")
+        data += more
+    return data

@@ -16,7 +16,7 @@ from clan.networks.attempt import Attempt, remembered
 from clan.networks.choose import Action, Ranked, Ranking, rank
 from clan.networks.race import race
 from clan.networks.registry import technology
-from clan.networks.technology import Aim, Connection, Context, NetworkTechnology
+from clan.networks.technology import Aim, Connection, Context, NetworkTechnology, SetAsideError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -151,9 +151,9 @@ def _unreachable(
     rows += [(ranked.route.network.name, f"not tried: {ranked.why}") for ranked in excluded]
     width = max((len(network) for network, _ in rows), default=0)
     table = "".join(f"\n  {network:<{width}}  {reason}" for network, reason in rows)
-    if attempts and all("another host key" in str(attempt.lap.error) for attempt in attempts):
+    if any(isinstance(attempt.lap.fault, SetAsideError) for attempt in attempts):
         return HostKeyError(
-            f"what answers for {machine} is not {machine}{table}",
+            f"what answers for {machine} now is not {machine}{table}",
             hint=f"if {machine} was installed anew, delete its recorded key, "
             f"vars/per-machine/{machine}/openssh, and connect again",
         )

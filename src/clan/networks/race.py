@@ -28,14 +28,20 @@ GRACE = 0.1
 class Lap:
     """How one attempt went; times in seconds from the start of the race.
 
-    `started` is None for one that was not needed. `error` is None for one that worked or was
+    `started` is None for one that was not needed. `fault` is None for one that worked or was
     still open when the race ended (then `ended` is None).
     """
 
     started: float | None = None
     ended: float | None = None
-    error: str | None = None
-    crashed: bool = False
+    fault: BaseException | None = None
+
+    @property
+    def error(self) -> str | None:
+        """What went wrong, for people. What no attempt should raise is called a crash."""
+        if self.fault is None or isinstance(self.fault, (DialError, ClanError)):
+            return None if self.fault is None else str(self.fault)
+        return f"crashed: {type(self.fault).__name__}: {self.fault}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +134,8 @@ class _Course(Generic[T]):
         """Take the result of one attempt."""
         now = self.clock()
         fault = task.exception()
-        self.laps[index] = _lap(self.laps[index], now - self.begin, fault)
+        begun = self.laps[index].started
+        self.laps[index] = Lap(started=begun, ended=now - self.begin, fault=fault)
         if fault is not None:
             self.next_start = now
         elif self.best is not None and self.best[0] < index:
@@ -165,11 +172,3 @@ class _Course(Generic[T]):
 
 async def _run(attempt: Callable[[], Awaitable[T]]) -> T:
     return await attempt()
-
-
-def _lap(lap: Lap, ended: float, fault: BaseException | None) -> Lap:
-    if fault is None:
-        return Lap(started=lap.started, ended=ended)
-    known = isinstance(fault, (DialError, ClanError))
-    text = str(fault) if known else f"crashed: {type(fault).__name__}: {fault}"
-    return Lap(started=lap.started, ended=ended, error=text, crashed=not known)

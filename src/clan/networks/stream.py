@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from clan.model.exports import SSH_PORT
 from clan.networks.race import race
-from clan.networks.technology import Aim, Connection, Context, DialError
+from clan.networks.technology import Aim, Connection, Context, DialError, SetAsideError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -58,7 +58,7 @@ async def open_any(addresses: Sequence[SocketAddress], aim: Aim) -> Connection:
     usable = [address for address in addresses if written(address) not in aim.avoid]
     if not usable:
         shown = ", ".join(written(address) for address in addresses)
-        raise DialError(f"set aside: {shown} showed another host key")
+        raise SetAsideError(shown)
     outcome = await race(
         [partial(open_address, address, aim) for address in usable],
         discard=close,
@@ -145,7 +145,7 @@ async def open_jump(
     loop = asyncio.get_running_loop()
     shown = f"{host_port(host, port)} via {', '.join(str(jump) for jump in jumps)}"
     if shown in aim.avoid:
-        raise DialError(f"set aside: {shown} showed another host key")
+        raise SetAsideError(shown)
     ours, theirs = socket.socketpair()
     with closing_on_failure(ours), tempfile.TemporaryFile() as said:
         begin = loop.time()

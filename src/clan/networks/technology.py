@@ -53,6 +53,13 @@ class DialError(Exception):
     """A route did not lead to the machine; the message says what happened, for people."""
 
 
+class SetAsideError(DialError):
+    """All addresses of a route showed another host key before, and were not tried again."""
+
+    def __init__(self, addresses: str) -> None:
+        super().__init__(f"set aside: {addresses} showed another host key")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
     """An open stream to a machine.

@@ -15,6 +15,7 @@ from clan.networks.technology import (
     DialError,
     NetworkTechnology,
     Session,
+    SetAsideError,
     Throughput,
     Traits,
 )
@@ -76,7 +77,7 @@ class TorSession(Session):
         port = aim.port or route.port
         shown = host_port(name, port)
         if shown in aim.avoid:
-            raise DialError("set aside: the onion service showed another host key")
+            raise SetAsideError("the onion service")
         loop = asyncio.get_running_loop()
         sock = socket.socket()
         with closing_on_failure(sock):

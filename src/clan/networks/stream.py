@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shlex
 import socket
 import subprocess
@@ -50,6 +51,11 @@ def written(address: SocketAddress) -> str:
     return f"[{host}]:{port}"
 
 
+def reason(fault: OSError) -> str:
+    """Say in the system's words what went wrong; asyncio puts the address in their place."""
+    return os.strerror(fault.errno).lower() if fault.errno else str(fault)
+
+
 async def open_any(addresses: Sequence[SocketAddress], aim: Aim) -> Connection:
     """Connect to the first of several addresses of one machine that answers.
 
@@ -85,8 +91,7 @@ async def open_address(address: SocketAddress, aim: Aim) -> Connection:
         except TimeoutError:
             raise DialError(f"no answer from {written(address)} in {CONNECT_LIMIT:g} s") from None
         except OSError as fault:
-            reason = (fault.strerror or str(fault)).lower()
-            raise DialError(f"{written(address)}: {reason}") from None
+            raise DialError(f"{written(address)}: {reason(fault)}") from None
         rtt = loop.time() - begin
         if aim.port is None:
             await see_banner(sock, written(address), BANNER_LIMIT)
@@ -121,7 +126,7 @@ async def see_banner(sock: socket.socket, address: str, limit: float) -> None:
             else f"{address} accepted, but no ssh banner came in {limit:g} s"
         ) from None
     except OSError as fault:
-        raise DialError(f"{address}: {(fault.strerror or str(fault)).lower()}") from None
+        raise DialError(f"{address}: {reason(fault)}") from None
 
 
 async def _readable(sock: socket.socket) -> None:

@@ -7,7 +7,7 @@ import contextlib
 import socket
 from typing import TYPE_CHECKING, ClassVar
 
-from clan.networks.stream import BANNER_LIMIT, closing_on_failure, host_port, see_banner
+from clan.networks.stream import BANNER_LIMIT, closing_on_failure, host_port, reason, see_banner
 from clan.networks.technology import (
     Aim,
     Connection,
@@ -90,7 +90,7 @@ class TorSession(Session):
             except TimeoutError:
                 raise DialError(f"Tor built no circuit in {CIRCUIT_LIMIT:g} s") from None
             except OSError as fault:
-                raise DialError(f"Tor: {(fault.strerror or str(fault)).lower()}") from None
+                raise DialError(f"Tor: {reason(fault)}") from None
             rtt = loop.time() - begin
             if aim.port is None:
                 await see_banner(sock, shown, BANNER_LIMIT)

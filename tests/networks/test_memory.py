@@ -5,7 +5,6 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +19,8 @@ from clan.networks.memory import (
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 
 def test_what_worked_clears_what_failed_there_and_only_there() -> None:

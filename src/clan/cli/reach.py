@@ -78,7 +78,7 @@ class Reach:
         """Return what technologies may use of the world."""
         return Context(
             resolver=SystemResolver(),
-            underlay=observe_underlay(),
+            locate=observe_underlay,
             reveal=self.store.reveal,
             ssh=find_ssh,
             clan_command=(*clan_program(), "--clan", str(self.clan_file.parent)),

@@ -182,7 +182,7 @@ def _dry_run(reach: Reach, found: Destination, *, action: str, as_json: bool) ->
         found.routes,
         action=Action(action),
         memory=reach.memories.read(found.machine),
-        underlay=context.underlay.key,
+        underlay=context.locate().key,
         now=time.time(),
     )
     if as_json:

@@ -5,24 +5,32 @@ This is the one place where a connection is made; `clan ssh` and `clan connect` 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clan.errors import ClanError, HostKeyError, UnreachableError
 from clan.networks.attempt import Attempt, remembered
 from clan.networks.choose import Action, Ranked, Ranking, rank
-from clan.networks.race import race
+from clan.networks.race import Race, race
 from clan.networks.registry import technology
 from clan.networks.technology import Aim, Connection, Context, NetworkTechnology, SetAsideError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 
     from clan.model.route import Route
     from clan.networks.memory import Memories, Memory
+    from clan.system.underlay import Underlay
+
+
+MOVE_POLL = 0.25
+"""Seconds between two looks at whether this computer is still where the race began."""
+MOST_MOVES = 20
+"""Races that one command begins anew because this computer moved."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +55,52 @@ class Dialled:
         """Give the connection up, and stop what was started for it."""
         self.connection.sock.close()
         await self.session.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class _Dialler:
+    """Opens a session of a route's technology and dials in it."""
+
+    context: Context
+    loaded: Mapping[str, NetworkTechnology]
+    memory: Memory
+    underlay: str
+    port: int | None
+    avoid: frozenset[str]
+
+    async def __call__(self, route: Route) -> Dialled:
+        aim = Aim(
+            port=self.port,
+            avoid=self.avoid,
+            known=self.memory.mark(route.network.name, self.underlay).address,
+        )
+        async with contextlib.AsyncExitStack() as stack:
+            opened = self.loaded[route.network.technology].session(route.network, self.context)
+            session = await stack.enter_async_context(opened)
+            connection = await session.dial(route, aim)
+            return Dialled(connection=connection, session=stack.pop_all())
+
+
+async def _unless_moved(
+    running: Coroutine[Any, Any, Race[Dialled]], context: Context, underlay: Underlay
+) -> Race[Dialled] | None:
+    """Run a race to its end, or stop it when this computer is on other networks: None then.
+
+    What was sent from an address that is gone is never answered, and would be waited for in vain.
+    """
+    task = asyncio.ensure_future(running)
+    try:
+        while True:
+            await asyncio.wait([task], timeout=MOVE_POLL)
+            if task.done():
+                return task.result()
+            here = context.locate()
+            if (here.sources, here.links) != (underlay.sources, underlay.links):
+                return None
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task])
 
 
 def order(
@@ -96,23 +150,24 @@ async def reach(
     Raises UnreachableError when no route leads there now, HostKeyError when all that is left are
     addresses that showed another key.
     """
-    memory = memories.read(machine)
-    now = clock()
-    underlay = context.underlay.key
-    ranking, loaded = order(routes, action=action, memory=memory, underlay=underlay, now=now)
-    avoid = memory.bad_addresses(now)
-
-    async def dial(route: Route) -> Dialled:
-        known = memory.mark(route.network.name, underlay).address
-        async with contextlib.AsyncExitStack() as stack:
-            opened = loaded[route.network.technology].session(route.network, context)
-            session = await stack.enter_async_context(opened)
-            connection = await session.dial(route, Aim(port=port, avoid=avoid, known=known))
-            return Dialled(connection=connection, session=stack.pop_all())
-
-    outcome = await race(
-        [partial(dial, ranked.route) for ranked in ranking.allowed], discard=Dialled.close
-    )
+    for _ in range(MOST_MOVES):
+        underlay = context.locate()
+        memory = memories.read(machine)
+        now = clock()
+        ranking, loaded = order(
+            routes, action=action, memory=memory, underlay=underlay.key, now=now
+        )
+        dial = _Dialler(context, loaded, memory, underlay.key, port, memory.bad_addresses(now))
+        running = race(
+            [partial(dial, ranked.route) for ranked in ranking.allowed], discard=Dialled.close
+        )
+        outcome = await _unless_moved(running, context, underlay)
+        if outcome is not None:
+            break
+    else:
+        raise UnreachableError(f"this computer changes networks too often to reach {machine}")
+    # Known only now that packets were sent: the key holds the router's hardware address.
+    underlay = context.locate()
     attempts = tuple(
         Attempt(
             route=ranked.route,
@@ -126,8 +181,12 @@ async def reach(
     )
     memories.update(
         machine,
-        lambda known: remembered(
-            known, attempts, seconds=outcome.seconds, underlay=underlay, now=clock()
+        partial(
+            remembered,
+            attempts=attempts,
+            seconds=outcome.seconds,
+            underlay=underlay.key,
+            now=clock(),
         ),
     )
     if outcome.value is None or outcome.winner is None:

@@ -84,7 +84,7 @@ async def _look(
     memories: Memories,
     clock: Callable[[], float],
 ) -> Observation:
-    underlay = context.underlay.key
+    underlay = context.locate().key
     now = clock()
     allowed = False
 

@@ -78,7 +78,8 @@ class Context:
     """What a technology may use of the world: handed in, so that tests can hand in their own."""
 
     resolver: Resolver
-    underlay: Underlay
+    locate: Callable[[], Underlay]
+    """Where this computer is now."""
     reveal: Callable[[Var], str]
     """Decrypt a var. Raises ClanError."""
     ssh: Callable[[], str]

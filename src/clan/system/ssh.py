@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 RELAY = Path(__file__).with_name("relay.py")
 KEY_TYPE = "ssh-ed25519"
+HANDSHAKE_LIMIT = 15
+"""Seconds ssh waits for greeting and key exchange; a user's own ConnectTimeout goes before."""
 
 
 def find_ssh() -> str:
@@ -83,6 +85,8 @@ def login_command(
         *identity_options(full_name),
         *network_options,
         *(word for option in options for word in ("-o", option)),
+        # Until the keys are agreed on; a stream that dies before would be waited for for minutes.
+        *("-o", f"ConnectTimeout={HANDSHAKE_LIMIT}"),
         *("-l", user),
         "--",
         full_name,

@@ -21,10 +21,15 @@ SOMEWHERE = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Underlay:
-    """The networks this computer is on: a stable key, and whether any route leads out."""
+    """The networks this computer is on: a key to remember them by, and what it would send from.
+
+    `sources` are the networks (a /24, an IPv6 /64) it would send from to somewhere far away,
+    `links` those it is attached to (IPv4, on Linux), which is all that a LAN without a router has.
+    """
 
     key: str
-    online: bool
+    sources: tuple[str, ...]
+    links: tuple[str, ...]
 
 
 def observe_underlay() -> Underlay:
@@ -33,11 +38,12 @@ def observe_underlay() -> Underlay:
     A router is known by its hardware address where the kernel has it (IPv4 on Linux): two homes
     with one private range are then two places.
     """
-    routers = _routers()
-    sources = [address for family, target in SOMEWHERE if (address := _source(family, target))]
-    text = "\n".join([*sorted(routers), *sources])
+    sources = tuple(network for family, target in SOMEWHERE if (network := _source(family, target)))
+    routers, links = _routes()
+    # Links count only where there is no router: a VPN or a container's bridge is no other place.
+    text = "\n".join([*routers, *(sources or links)])
     key = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return Underlay(key=key, online=bool(routers or sources))
+    return Underlay(key=key, sources=sources, links=links)
 
 
 def _source(family: int, target: str) -> str | None:
@@ -53,18 +59,26 @@ def _source(family: int, target: str) -> str | None:
     return str(ipaddress.ip_network((address, length), strict=False))
 
 
-def _routers() -> list[str]:
-    """List the IPv4 default routers as `interface address hardware-address`."""
+def _routes() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the IPv4 default routers as `interface address hardware-address`, and the links."""
     try:
         routes = (PROC_NET / "route").read_text("ascii").splitlines()[1:]
         neighbours = (PROC_NET / "arp").read_text("ascii").splitlines()[1:]
     except OSError:
-        return []
+        return (), ()
     hardware = {row[0]: row[3] for line in neighbours if (row := line.split())}
-    found = []
+    routers = set()
+    links = set()
     for line in routes:
         interface, destination, gateway, *_ = line.split()
         if int(destination, 16) == 0:
-            address = socket.inet_ntoa(struct.pack("=L", int(gateway, 16)))
-            found.append(f"{interface} {address} {hardware.get(address, '')}")
-    return found
+            address = _address(gateway)
+            routers.add(f"{interface} {address} {hardware.get(address, '')}".rstrip())
+        elif int(gateway, 16) == 0:
+            links.add(f"{interface} {_address(destination)}")
+    return tuple(sorted(routers)), tuple(sorted(links))
+
+
+def _address(word: str) -> str:
+    """Read an address as /proc/net/route has it: the kernel's word, in the computer's order."""
+    return socket.inet_ntoa(struct.pack("=L", int(word, 16)))

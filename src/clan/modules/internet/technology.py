@@ -36,7 +36,7 @@ class Internet(NetworkTechnology):
     def running(self, network: Network, context: Context) -> bool:
         """Whether any route leads out of this computer."""
         del network
-        return context.underlay.online
+        return bool(context.locate().sources)
 
     @contextlib.asynccontextmanager
     async def session(self, network: Network, context: Context) -> AsyncIterator[Session]:

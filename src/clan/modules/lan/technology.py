@@ -43,7 +43,8 @@ class Lan(NetworkTechnology):
     def running(self, network: Network, context: Context) -> bool:
         """Whether this computer is on any network."""
         del network
-        return context.underlay.online
+        here = context.locate()
+        return bool(here.sources or here.links)
 
     @contextlib.asynccontextmanager
     async def session(self, network: Network, context: Context) -> AsyncIterator[Session]:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import click
 
 from clan.cli.ask import confirm, has_terminal
+from clan.cli.output import warn
 from clan.cli.reach import Reach
-from clan.cli.ssh import warn
 
 if TYPE_CHECKING:
     from clan.networks.routes import Destination

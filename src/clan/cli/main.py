@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,22 @@ from clan.errors import ClanError, did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from click.shell_completion import CompletionItem
+
 # name -> (module:attribute, one line of help); the module is imported when the command runs.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "init": ("clan.cli.clan:init", "Write a first clan file."),
+    "show": ("clan.cli.clan:show", "Show the clan: machines, networks, instances."),
+    "check": ("clan.cli.clan:check", "Say what is wrong with the clan's file."),
+    "select": ("clan.cli.select:select", "Print any part of the resolved clan as JSON."),
+    "machines": ("clan.cli.machines:machines", "List, create, rename and delete machines."),
+    "instances": ("clan.cli.instances:instances", "List, add and remove networks and services."),
+    "network": ("clan.cli.network:network", "Show the networks and who answers on them."),
     "ssh": ("clan.cli.ssh:ssh", "Log in to a machine over whichever network works now."),
     "connect": ("clan.cli.connect:connect", "Open a stream to a machine (for ProxyCommand)."),
-    "network": ("clan.cli.network:network", "Show the networks and who answers on them."),
     "ssh-config": ("clan.cli.ssh_config:ssh_config", "Print the lines for ~/.ssh/config."),
     "known-hosts": ("clan.cli.known_hosts:known_hosts", "Answer ssh's questions for host keys."),
+    "completion": ("clan.cli.completion:completion", "Print the script for a shell's completion."),
     "lab": ("clan.cli.lab:lab", "Run the clan's machines on this computer, with real networks."),
 }
 
@@ -64,6 +74,19 @@ class LazyGroup(click.Group):
             formatter.write_dl(rows)
         del ctx
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Complete a command's name, importing none; options are completed by click."""
+        from click.shell_completion import CompletionItem
+
+        rows = [(name, help_line) for name, (_, help_line) in self.lazy.items()]
+        found = [
+            CompletionItem(name, help=help_line)
+            for name, help_line in rows
+            if name.startswith(incomplete)
+        ]
+        # Not Group's: it would import every command to see whether it is hidden.
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+
 
 @click.group(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="clan")
@@ -96,9 +119,17 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.exit(fault.exit_code)
 
 
-def print_error(fault: ClanError) -> None:
+def print_error(error: ClanError) -> None:
     """Print an error to standard error: what happened, and the next step below it."""
+    color = False if os.environ.get("NO_COLOR") else None
     label = click.style("error:", fg="red", bold=True)
-    click.echo(f"{label} {fault}", err=True)
-    if fault.hint:
-        click.echo(f"{click.style('hint:', fg='cyan')} {fault.hint}", err=True)
+    for text in [str(fault) for fault in getattr(error, "faults", ())] or [str(error)]:
+        click.echo(f"{label} {printable(text)}", err=True, color=color)
+    if error.hint:
+        hint = f"{click.style('hint:', fg='cyan')} {printable(error.hint)}"
+        click.echo(hint, err=True, color=color)
+
+
+def printable(text: str) -> str:
+    """Return the text with what no terminal should get written out: a name may hold anything."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +34,7 @@ def list_networks(clan_dir: str | None, *, as_json: bool) -> None:
       clan network list --json
     """  # noqa: D301 (click's mark for text that keeps its lines)
     from clan.cli.context import load_clan
-    from clan.cli.output import table
+    from clan.cli.output import note, say, say_json, table, terminal_width
     from clan.errors import ClanError
     from clan.networks.registry import technology
     from clan.networks.routes import network_of
@@ -59,7 +58,7 @@ def list_networks(clan_dir: str | None, *, as_json: bool) -> None:
             shape["error"] = fault.message
         shapes.append(shape)
     if as_json:
-        click.echo(json.dumps(shapes, indent=2))
+        say_json(shapes)
         return
     words = {True: "Yes", False: "No", None: "?"}
     rows = [
@@ -72,10 +71,11 @@ def list_networks(clan_dir: str | None, *, as_json: bool) -> None:
         ]
         for shape in shapes
     ]
-    click.echo(table(["Network", "Priority", "Module", "Running", "Peers"], rows))
+    head = ["Network", "Priority", "Module", "Running", "Peers"]
+    say(table(head, rows, width=terminal_width()))
     for shape in shapes:
         if "error" in shape:
-            click.echo(f"{shape['network']}: {shape['error']}", err=True)
+            note(f"{shape['network']}: {shape['error']}")
 
 
 @network.command()
@@ -147,7 +147,7 @@ def _look(reach: Reach, routes: Sequence[Route]) -> list[Observation]:
 
 
 def _show(seen: Sequence[Observation], *, as_json: bool, by_machine: bool) -> None:
-    from clan.cli.output import table
+    from clan.cli.output import say, say_json, table, terminal_width
 
     if as_json:
         shapes = [
@@ -162,7 +162,7 @@ def _show(seen: Sequence[Observation], *, as_json: bool, by_machine: bool) -> No
             }
             for observation in seen
         ]
-        click.echo(json.dumps(shapes, indent=2))
+        say_json(shapes)
         return
     rows = []
     for observation in seen:
@@ -175,4 +175,6 @@ def _show(seen: Sequence[Observation], *, as_json: bool, by_machine: bool) -> No
             detail += f" ({observation.age:.0f} s ago)"
         rows.append([*where, answer, detail])
     head = ["Network", "Round trip", "Address or error"]
-    click.echo(table(head if by_machine else ["Network", "Peer", *head[1:]], rows))
+    if not by_machine:
+        head.insert(1, "Peer")
+    say(table(head, rows, width=terminal_width()))

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clan.cli.context import clan_file, load_clan
 from clan.errors import ClanError, UsageError, did_you_mean
-from clan.inventory.find import find_clan
 from clan.model.route import Network, Route
 from clan.model.target import parse_target
 from clan.networks.memory import Memories
@@ -42,11 +42,11 @@ class Reach:
     @classmethod
     def of(cls, clan_option: str | None) -> Reach:
         """Find the clan; read nothing of it yet."""
-        clan_file = find_clan(clan_option, os.environ, Path.cwd())
+        file = clan_file(clan_option)
         return cls(
-            clan_file=clan_file,
-            store=Store.of(clan_file.parent, os.environ),
-            memories=Memories.of(state_home(os.environ), clan_file.parent),
+            clan_file=file,
+            store=Store.of(file.parent, os.environ),
+            memories=Memories.of(state_home(os.environ), file.parent),
         )
 
     def destination(self, name: str) -> Destination:
@@ -55,8 +55,6 @@ class Reach:
         kept = table.read(name)
         if kept is not None:
             return kept
-        from clan.cli.context import load_clan
-
         state = fingerprint(self.clan_file)
         clan = load_clan(str(self.clan_file.parent))
         machine = named(clan, name)

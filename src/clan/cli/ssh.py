@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from clan.cli.ask import confirm, has_terminal
+from clan.cli.output import note, say, say_json, warn
 from clan.cli.reach import Reach, only, straight_to
 from clan.errors import ClanError
 
@@ -121,12 +122,12 @@ def ssh(
 
         race = (found.machine, reached.attempts, reached.excluded)
         if explain and as_json:
-            click.echo(json.dumps(shown.explain_json(*race, action=action)), err=True)
+            note(json.dumps(shown.explain_json(*race, action=action)))
         elif explain:
-            click.echo(shown.explain(*race, action=action), err=True)
+            note(shown.explain(*race, action=action))
         elif not quiet:
             place = f"{reached.route.network.name}, {reached.connection.address}"
-            click.echo(f"{found.machine}: over {place}", err=True)
+            note(f"{found.machine}: over {place}")
 
     from clan.networks.choose import Action
     from clan.networks.hostkeys import FirstContact
@@ -165,11 +166,6 @@ async def _ask(meeting: Meeting, key: str) -> bool:
     return await confirm(question(meeting, key))
 
 
-def warn(message: str) -> None:
-    """Print a warning to standard error."""
-    click.echo(f"{click.style('warning:', fg='yellow')} {message}", err=True)
-
-
 def _dry_run(reach: Reach, found: Destination, *, action: str, as_json: bool) -> None:
     """Show the order in which the networks would be tried, and how ssh would be run."""
     import time
@@ -196,12 +192,12 @@ def _dry_run(reach: Reach, found: Destination, *, action: str, as_json: bool) ->
                 for ranked in ranking.excluded
             ],
         }
-        click.echo(json.dumps(shape, indent=2))
+        say_json(shape)
         return
-    click.echo(f"{found.full_name} would be tried over, in this order:")
+    say(f"{found.full_name} would be tried over, in this order:")
     for ranked in ranking.allowed:
         hosts = ", ".join(str(host) for host in ranked.route.hosts if isinstance(host, str))
         hidden = "" if hosts else "a secret name"
-        click.echo(f"  {ranked.route.network.name}: {hosts}{hidden} ({ranked.why})")
+        say(f"  {ranked.route.network.name}: {hosts}{hidden} ({ranked.why})")
     for ranked in ranking.excluded:
-        click.echo(f"  not {ranked.route.network.name}: {ranked.why}")
+        say(f"  not {ranked.route.network.name}: {ranked.why}")

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from clan.errors import InventoryError
+from clan.inventory.collector import paused
 from clan.inventory.faults import Faults
 from clan.inventory.schema import read_tree
 from clan.inventory.source import parse, read_source
@@ -30,10 +31,19 @@ def load_bytes(path: Path, language: str, text: bytes) -> Inventory:
     return load_source(Source(path=path, language=language, text=text))
 
 
+def read(source: Source, faults: Faults) -> Inventory:
+    """Return what can be read of the file, noting every fault on the way.
+
+    What keeps the file from having keys at all is an InventoryError at once.
+    """
+    with paused():
+        return read_tree(parse(source), source, faults)
+
+
 def load_source(source: Source) -> Inventory:
     """Turn a file's bytes into the Inventory, or into all its faults."""
     faults = Faults()
-    inventory = read_tree(parse(source), source, faults)
+    inventory = read(source, faults)
     if not faults.faults and not faults.warnings:
         return inventory
     from clan.inventory.locate import located

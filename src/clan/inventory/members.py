@@ -43,10 +43,11 @@ def find_members(
 ) -> dict[str, RoleMember]:
     """Return machine -> RoleMember for one role of an instance, in the clan's order."""
     entry = instance.roles[role_name]
-    tags = {tag: entry.tags[tag] for tag in entry.tags if known_tag(tag, entry, roster, faults)}
+    for tag in entry.tags:
+        note_unknown_tag(tag, entry, roster, faults)
     machines = [name for name in entry.machines if known_machine(name, entry, roster, faults)]
     carried: dict[str, Layers] = {}
-    for tag in tags:
+    for tag in entry.tags:
         for name in roster.tags.get(tag, ()):
             carried[name] = (*carried.get(name, ()), tag)
     for name in machines:
@@ -61,19 +62,18 @@ def find_members(
     return members
 
 
-def known_tag(tag: str, entry: RoleEntry, roster: Roster, faults: Faults) -> bool:
-    """Say whether a machine carries the tag. Nearly one that is carried: a fault; else a warning.
+def note_unknown_tag(tag: str, entry: RoleEntry, roster: Roster, faults: Faults) -> None:
+    """Note a tag that no machine carries: a fault when it is nearly one that is, else a warning.
 
     A tag that nobody carries yet is how a clan is prepared for machines to come.
     """
     if tag in roster.tags:
-        return True
+        return
     near = faults.near(tag, roster.tags)
     if near:
         faults.add(entry.tag_keys[tag], f"no machine has the tag {tag!r}", near)
     else:
         faults.warn(entry.tag_keys[tag], f"no machine has the tag {tag!r}")
-    return True
 
 
 def known_machine(name: str, entry: RoleEntry, roster: Roster, faults: Faults) -> bool:

@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING
 from clan.errors import InventoryError
 from clan.inventory.boundary import guarded
 from clan.inventory.check import check_names, check_networks
+from clan.inventory.collector import paused
 from clan.inventory.faults import Faults
 from clan.inventory.layers import origins, read_layer
 from clan.inventory.members import Roster, check_references, count_faults, find_members
 from clan.inventory.names import ALL, host_name
 from clan.inventory.settings import validate
 from clan.model.clan import Clan, Instance, Machine, RoleMember
+from clan.model.exports import Exports
 from clan.model.inventory import EMPTY, InstanceEntry, RoleEntry
 
 if TYPE_CHECKING:
     from clan.inventory.registry import LoadedModule, Registry
-    from clan.model.exports import Exports
     from clan.model.inventory import Inventory, KeyPath
 
 INTERNET = "internet"
@@ -32,7 +33,7 @@ INTERNET_ROLE = "default"
 def resolve(inventory: Inventory, registry: Registry) -> Clan:
     """Return the clan that the inventory describes; an InventoryError has all of its faults."""
     faults = Faults()
-    clan = _resolve(inventory, registry, faults)
+    clan = resolve_noting(inventory, registry, faults)
     if not faults.faults and not faults.warnings:
         return clan
     from clan.inventory.locate import located
@@ -43,7 +44,14 @@ def resolve(inventory: Inventory, registry: Registry) -> Clan:
     return replace(clan, warnings=(*clan.warnings, *warnings))
 
 
-def _resolve(inventory: Inventory, registry: Registry, faults: Faults) -> Clan:
+def resolve_noting(inventory: Inventory, registry: Registry, faults: Faults) -> Clan:
+    """Return what can be worked out of the clan, noting every fault on the way."""
+    with paused():
+        return work_out(inventory, registry, faults)
+
+
+def work_out(inventory: Inventory, registry: Registry, faults: Faults) -> Clan:
+    """Resolve machines, then instances, then their exports."""
     tags = machines_by_tag(inventory)
     roster = Roster(tags)
     check_names("machines", {m.name: m.key for m in inventory.machines.values()}, faults)
@@ -166,7 +174,8 @@ def load_module(entry: InstanceEntry, registry: Registry, faults: Faults) -> Loa
         return registry.get(entry.module, entry.module_input)
     except InventoryError as error:
         for fault in error.faults:
-            faults.add((*entry.key, "module", "name"), fault.message, fault.hint)
+            key = (*entry.key, *fault.key) if fault.key else entry.module_key
+            faults.add(key, fault.message, fault.hint)
         return None
 
 
@@ -180,5 +189,17 @@ def check_and_export(clan: Clan, faults: Faults) -> dict[str, Exports]:
             for fault in instance.module.check(instance, clan):
                 faults.add(fault.key or instance.key, fault.message, fault.hint)
             if len(faults.faults) == before:
-                exports[name] = instance.module.exports(instance, clan)
+                exported = instance.module.exports(instance, clan)
+                refuse_odd_exports(exported)
+                exports[name] = exported
     return exports
+
+
+def refuse_odd_exports(exported: object) -> None:
+    """Refuse what a module must not export; whoever uses it relies on that."""
+    if not isinstance(exported, Exports):
+        raise TypeError(f"exports must return Exports, not {type(exported).__name__}")
+    if exported.networking is not None:
+        for name, peer in exported.networking.peers.items():
+            if not peer.hosts:
+                raise ValueError(f"peer {name!r} has no host")

@@ -147,7 +147,8 @@ def read_target(at: At | None, faults: Faults) -> Target | None:
         return parse_target(text)
     except ValueError as fault:
         faults.add(at.key, str(fault), "write it as [user@]host[:port], IPv6 in brackets")
-        return None
+        # Kept as it is, so that the machine does not seem to lack an address too.
+        return Target(host=text)
 
 
 def read_instance(name: str, at: At, faults: Faults) -> InstanceEntry:
@@ -168,7 +169,8 @@ def read_instance(name: str, at: At, faults: Faults) -> InstanceEntry:
         settings=read_settings(fields.get("settings"), faults),
         roles=roles,
         key=at.key,
-        settings_key=fields["settings"].key if "settings" in fields else (*at.key, "settings"),
+        settings_key=(*at.key, "settings"),
+        module_key=module["name"].key if "name" in module else at.key,
     )
 
 
@@ -215,6 +217,7 @@ def read_services(at: At | None, faults: Faults) -> Iterator[InstanceEntry]:
                 name=name,
                 module=module,
                 roles=roles,
+                module_key=instance.key[:-1],
                 key=instance.key,
                 settings_key=(*instance.key, "settings"),
             )

@@ -96,6 +96,7 @@ class InstanceEntry:
     settings: Mapping[str, Any] = field(default_factory=empty)
     roles: Mapping[str, RoleEntry] = field(default_factory=empty)
     settings_key: KeyPath = ()
+    module_key: KeyPath = ()
     key: KeyPath = ()
 
 

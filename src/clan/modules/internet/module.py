@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from clan.errors import Fault
-from clan.inventory.target import USER, host_fault, parse_target
+from clan.inventory.target import host_fault, is_user, parse_target
 from clan.model.exports import SSH_PORT, Exports, Networking, Peer
 from clan.model.module import MachineNameOrOther, Module, Role, Settings
 
@@ -50,34 +50,41 @@ def checked_jump(jump: str) -> str:
 
 def checked_user(user: str) -> str:
     """Refuse what is no user name."""
-    if USER.fullmatch(user) is None:
+    if not is_user(user):
         raise ValueError(f"{user!r} is no user name")
     return user
+
+
+HostName = Annotated[str, AfterValidator(checked_host)]
+UserName = Annotated[str, AfterValidator(checked_user)]
+JumpHost = Annotated[MachineNameOrOther, AfterValidator(checked_jump)]
 
 
 class InternetSettings(Settings):
     """What holds for the whole network."""
 
-    priority: int = 2000
-    """Networks of higher priority are tried first."""
+    priority: int = Field(2000, description="Networks of higher priority are tried first.")
 
 
 class DefaultSettings(Settings):
     """Where a machine is found on this network."""
 
-    host: Annotated[
-        tuple[Annotated[str, AfterValidator(checked_host)], ...], BeforeValidator(listed)
-    ] = ()
-    """Name or address of the machine; several are tried together."""
-    port: Annotated[int | None, Field(ge=1, le=65535)] = None
-    """Port of its sshd (default: that of deploy.targetHost, else 22)."""
-    user: Annotated[str, AfterValidator(checked_user)] | None = None
-    """Who logs in (default: that of deploy.targetHost, else root)."""
-    jump_hosts: Annotated[
-        tuple[Annotated[MachineNameOrOther, AfterValidator(checked_jump)], ...],
-        BeforeValidator(listed),
-    ] = ()
-    """What leads there, in order: `[user@]host[:port]`, or a machine's name."""
+    host: Annotated[tuple[HostName, ...], BeforeValidator(listed)] = Field(
+        (), description="Name or address of the machine; several are tried together."
+    )
+    port: int | None = Field(
+        None,
+        description="Port of its sshd (default: that of deploy.targetHost, else 22).",
+        ge=1,
+        le=65535,
+    )
+    user: UserName | None = Field(
+        None, description="Who logs in (default: that of deploy.targetHost, else root)."
+    )
+    jump_hosts: Annotated[tuple[JumpHost, ...], BeforeValidator(listed)] = Field(
+        (),
+        description="What leads there, in order: `[user@]host[:port]`, or a machine's name.",
+    )
 
 
 class InternetModule(Module):
@@ -100,7 +107,9 @@ class InternetModule(Module):
                 yield Fault(
                     message=f"machine {name!r} has no address on network {instance.name!r}",
                     key=member.key,
-                    hint="set `host` here, or deploy.targetHost on the machine",
+                    hint="set `host` here, or deploy.targetHost on the machine"
+                    if instance.name == self.name
+                    else "set `host` here: deploy.targetHost is for network 'internet'",
                 )
             if target is None:
                 continue

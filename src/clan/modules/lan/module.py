@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from clan.inventory.target import host_fault
 from clan.model.exports import Exports, Networking, Peer
@@ -27,15 +27,15 @@ def checked_host(host: str) -> str:
 class LanSettings(Settings):
     """What holds for the whole network."""
 
-    priority: int = 2500
-    """Networks of higher priority are tried first."""
+    priority: int = Field(2500, description="Networks of higher priority are tried first.")
 
 
 class DefaultSettings(Settings):
     """What a machine is called on the local network."""
 
-    hostname: Annotated[str, AfterValidator(checked_host)] | None = None
-    """Its name there (default: the machine's host name and `.local`)."""
+    hostname: Annotated[str, AfterValidator(checked_host)] | None = Field(
+        None, description="Its name there (default: the machine's host name and `.local`)."
+    )
 
 
 class LanModule(Module):

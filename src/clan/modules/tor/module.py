@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from pydantic import Field
+
 from clan.model.exports import Exports, Networking, Peer, Var
 from clan.model.module import Module, Role, Settings
 
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
 class TorSettings(Settings):
     """What holds for the whole network."""
 
-    priority: int = 10
-    """Networks of higher priority are tried first; Tor is slow, and the last resort."""
+    # Tor is slow, and the last resort.
+    priority: int = Field(10, description="Networks of higher priority are tried first.")
 
 
 class TorModule(Module):

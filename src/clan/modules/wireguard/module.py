@@ -49,28 +49,32 @@ def checked_domain(domain: str) -> str:
 class WireguardSettings(Settings):
     """What holds for the whole network."""
 
-    priority: int = 1000
-    """Networks of higher priority are tried first."""
-    domain: Annotated[str, AfterValidator(checked_domain)] | None = None
-    """What follows the dot in the machines' names there (default: the instance's name)."""
-    mtu: Annotated[int, Field(ge=1280, le=9000)] = 1420
-    """Largest packet in bytes; IPv6 needs 1280."""
+    priority: int = Field(1000, description="Networks of higher priority are tried first.")
+    domain: Annotated[str, AfterValidator(checked_domain)] | None = Field(
+        None,
+        description="What follows the dot in names there (default: the instance's name).",
+    )
+    mtu: int = Field(
+        1420, description="Largest packet in bytes; IPv6 needs 1280.", ge=1280, le=9000
+    )
 
 
 class ControllerSettings(Settings):
     """How a controller is reached."""
 
-    endpoint: Annotated[str, AfterValidator(checked_endpoint)]
-    """Public name or address of the controller."""
-    port: Annotated[int, Field(ge=1, le=65535)] = 51820
-    """UDP port that it listens on."""
+    endpoint: Annotated[str, AfterValidator(checked_endpoint)] = Field(
+        description="Public name or address of the controller."
+    )
+    port: int = Field(51820, description="UDP port that it listens on.", ge=1, le=65535)
 
 
 class PeerSettings(Settings):
     """How a peer takes part."""
 
-    controller: MachineName | None = None
-    """The controller in whose subnet its name resolves; needed when there are several."""
+    controller: MachineName | None = Field(
+        None,
+        description="The controller in whose subnet its name resolves; needed with several.",
+    )
 
 
 class WireguardModule(Module):

@@ -1,0 +1,56 @@
+"""From the `--clan` option to the clan: find its file, load it, resolve it.
+
+Every command that needs the clan gets it here, so that all say the same of a missing or faulty
+one. Warnings go to standard error, once.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clan.inventory.find import find_clan
+
+if TYPE_CHECKING:
+    from clan.errors import Fault
+    from clan.inventory.registry import Registry
+    from clan.model.clan import Clan
+
+
+def clan_file(option: str | None) -> Path:
+    """Return the path of the clan's file; `option` is what `--clan` says."""
+    return find_clan(option, os.environ, Path.cwd())
+
+
+def load_clan(option: str | None) -> Clan:
+    """Find, load and resolve the clan. InventoryError has all faults of its file."""
+    clan, _ = load_clan_and_registry(option)
+    show_warnings(clan.warnings)
+    return clan
+
+
+def load_clan_and_registry(option: str | None) -> tuple[Clan, Registry]:
+    """Find, load and resolve the clan; the caller shows its warnings."""
+    from clan.inventory.load import load
+    from clan.inventory.registry import Registry
+    from clan.inventory.resolve import resolve
+
+    path = clan_file(option)
+    registry = Registry(path.parent)
+    return resolve(load(path), registry), registry
+
+
+def show_warnings(warnings: tuple[Fault, ...]) -> None:
+    """Print what does not keep the clan from being used."""
+    if warnings:
+        from clan.cli.output import warn
+
+        for warning in warnings:
+            warn(str(warning))
+
+
+def vars_folder(directory: Path) -> Path:
+    """Return where the clan's vars are: `vars`, or what CLAN_VARS_DIR names (a lab has its own)."""
+    given = os.environ.get("CLAN_VARS_DIR")
+    return Path(given) if given else directory / "vars"

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from clan.errors import LabError, UsageError, did_you_mean
-from clan.lab import cuts, image, machine, network, place, proc, topology
+from clan.lab import agent, cuts, image, machine, network, place, proc, topology
 from clan.lab.addresses import plan
 from clan.lab.config import ADMIN
 from clan.lab.machine import Unit
-from clan.lab.processes import Runner, start
+from clan.lab.processes import Runner
 from clan.lab.state import State, boot_id, require_root
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ class Lab:
         if name == ADMIN:
             return (self.state.folder / "admin-site").read_text()
         bridge = (self.unit(name).folder / "bridge").read_text()
-        sites = {topology.bridge_of(own): site for site, own in self._addresses().items()}
+        sites = {topology.bridge_of(own): site for site, own in self.addresses().items()}
         return sites[bridge]
 
     def move(self, name: str, site: str) -> None:
@@ -205,7 +205,7 @@ class Lab:
         if site not in self.config.sites:
             near = did_you_mean(site, self.config.sites)
             raise UsageError(f"there is no site {site!r} in the lab", hint=near)
-        cable, own = self._cable(name), self._addresses()[site]
+        cable, own = self._cable(name), self.addresses()[site]
         bridge, switches = topology.bridge_of(own), topology.switches_of(self.state.name)
         with self._changing() as run:
             if name == ADMIN:
@@ -280,12 +280,12 @@ class Lab:
             self.state.group.child(group).make()
         if int(_INOTIFY.read_text()) < _INOTIFY_WANTED:
             _INOTIFY.write_text(str(_INOTIFY_WANTED))
-        self._start_agent()
+        agent.begin(self.state)
         wanted = topology.build(self.state.name, self.config, str(found.repository))
         network.apply(wanted, self.state, run)
         self._place_admin(self.config.admin, run)
-        authorised = self._add_key(run)
-        tokens, sites = plan(self.config).tokens, self._addresses()
+        authorised = agent.add_key(self.state, run)
+        tokens, sites = plan(self.config).tokens, self.addresses()
 
         def prepare(unit: Unit) -> None:
             machine.prepare(unit, found, authorised, tokens[unit.name], run)
@@ -339,27 +339,9 @@ class Lab:
                 hint="take it down first: `clan lab down`",
             )
 
-    def _start_agent(self) -> None:
-        argv = ["ssh-agent", "-D", "-a", str(self.state.agent)]
-        log = self.state.daemons / "agent.log"
-        start(argv, self.state.group.child("daemons"), folder=self.state.daemons, log=log)
-
-    def _add_key(self, run: Runner) -> str:
-        """Make the lab's SSH key, give it to the agent and return the public one."""
-        key = self.state.folder / "id_ed25519"
-        comment = f"lab {self.state.name}"
-        run.step(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(key)])
-        deadline = time.monotonic() + _BOOT_PATIENCE
-        while not self.state.agent.exists():
-            if time.monotonic() > deadline:
-                raise LabError("ssh-agent did not start", where=str(self.state.daemons))
-            time.sleep(_POLL)
-        run.step(["ssh-add", "-q", str(key)], env={"SSH_AUTH_SOCK": str(self.state.agent)})
-        return key.with_suffix(".pub").read_text().strip()
-
     def _place_admin(self, site: str, run: Runner) -> None:
         """Make the admin's computer one of a site's, as its resolver says too."""
-        own = self._addresses()[site]
+        own = self.addresses()[site]
         cable = f"link set {topology.ADMIN_CABLE} master {topology.bridge_of(own)} up"
         network.ip(topology.switches_of(self.state.name), [cable], run)
         network.ip(topology.admin_of(self.state.name), topology.place_admin(own), run)
@@ -367,7 +349,8 @@ class Lab:
         self.state.resolver.write_text(topology.resolver_at(own))
         (self.state.folder / "admin-site").write_text(site)
 
-    def _addresses(self) -> Mapping[str, SiteAddresses]:
+    def addresses(self) -> Mapping[str, SiteAddresses]:
+        """Return each site's addresses, by the site's name."""
         return plan(self.config).sites
 
     def _cable(self, name: str) -> str:
@@ -377,7 +360,7 @@ class Lab:
         """Return the table for a cut, and the device. Raises UsageError for an unknown name."""
         internet, switches = self._tables()
         if what in self.config.sites:
-            return internet, topology.uplink_of(self._addresses()[what])
+            return internet, topology.uplink_of(self.addresses()[what])
         if what == ADMIN or what in self.config.machines:
             return switches, self._cable(what)
         near = did_you_mean(what, [*self.config.machines, *self.config.sites, ADMIN])

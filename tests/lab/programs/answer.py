@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from typing import cast
 
 
 class Mirror(asyncio.DatagramProtocol):
@@ -19,8 +20,7 @@ class Mirror(asyncio.DatagramProtocol):
         self.stranger = stranger
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self.transport = transport
+        self.transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         self.transport.sendto(json.dumps([data.decode(), *addr[:2]]).encode(), addr)

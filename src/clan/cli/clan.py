@@ -186,8 +186,10 @@ def check(option: str | None, *, as_json: bool) -> None:
 
     Exits with 3 when there is a fault. Warnings are no faults.
     """
+    from clan.inventory.open import open_clan
+
     try:
-        clan, _ = context.load_clan_and_registry(option)
+        clan = open_clan(context.clan_file(option))
     except InventoryError as error:
         if as_json:
             faults = [fault_json(fault) for fault in error.faults]

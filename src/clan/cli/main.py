@@ -29,7 +29,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "machines": ("clan.cli.machines:machines", "List, create, rename and delete machines."),
     "instances": ("clan.cli.instances:instances", "List, add and remove networks and services."),
     "completion": ("clan.cli.completion:completion", "Print the script for a shell's completion."),
-    "lab": ("clan.cli.lab:lab", "Run the clan's machines on this computer, with real networks."),
 }
 
 

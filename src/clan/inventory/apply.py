@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 from clan.errors import ClanError, Fault, InventoryError
 from clan.inventory.edit import Edit, rename_machine, renamed_fault
-from clan.inventory.load import load, load_source
-from clan.inventory.resolve import resolve
+from clan.inventory.faults import Faults
+from clan.inventory.load import read
+from clan.inventory.open import open_source
+from clan.inventory.source import read_source
 from clan.system.files import copy_tree, locked, same_or_subset, write_atomic
 from clan.system.git import stage
 
@@ -41,11 +43,19 @@ def apply(path: Path, registry: Registry, change: Callable[[Inventory], Edit]) -
     changed by somebody else meanwhile.
     """
     with locked(path.parent):
-        inventory = load(path)
+        inventory = as_it_is(path)
         edit = change(inventory)
         refuse_new_faults(inventory, edit, registry)
         _write(edit, inventory.source)
         return _staged(edit, path.parent, [path])
+
+
+def as_it_is(path: Path) -> Inventory:
+    """Read the clan's file with all its faults: an edit may be what mends them.
+
+    Raises InventoryError when it is no TOML, JSON or Nix at all.
+    """
+    return read(read_source(path), Faults())
 
 
 def apply_rename(
@@ -58,7 +68,7 @@ def apply_rename(
     """
     old, new = (vars_folder / "per-machine" / name for name in machine)
     with locked(path.parent):
-        inventory = load(path)
+        inventory = as_it_is(path)
         if machine[0] not in inventory.machines and machine[1] in inventory.machines:
             edit = _finish(inventory, registry, machine, vars_folder)
         else:
@@ -149,7 +159,7 @@ def _without_indices(key: KeyPath) -> KeyPath:
 def faults_of(source: Source, registry: Registry) -> list[Fault]:
     """Return every fault of the file as it would be with this text."""
     try:
-        resolve(load_source(source), registry)
+        open_source(source, registry)
     except InventoryError as error:
         return list(error.faults)
     return []

@@ -1,0 +1,69 @@
+"""Applies a topology to this computer: namespaces, links, rules, daemons."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clan.lab.processes import start
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from clan.lab.processes import Runner
+    from clan.lab.state import State
+    from clan.lab.topology import Daemon, Namespace, Topology
+
+_SYSCTLS = 'for set; do [ -e "${set%%=*}" ] && echo "${set#*=}" >"${set%%=*}"; done; :'
+
+
+def apply(topology: Topology, state: State, run: Runner) -> None:
+    """Make all of a lab's network; nothing of it may be there yet.
+
+    Raises LabError when the kernel refuses a part of it.
+    """
+    names = [namespace.name for namespace in topology.namespaces]
+    run.step(["ip", "-batch", "-"], text="".join(f"netns add {name}\n" for name in names))
+    # Some of what is set is a default for devices, so it goes before them.
+    for namespace in topology.namespaces:
+        paths = [f"/proc/sys/net/{setting}" for setting in namespace.sysctls]
+        run.step(inside(namespace.name, ["sh", "-c", _SYSCTLS, "sysctl", *paths]))
+    run.step(["ip", "-batch", "-"], text="".join(f"{line}\n" for line in topology.links))
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        for done in [pool.submit(_set, namespace, run) for namespace in topology.namespaces]:
+            done.result()
+    for daemon in topology.daemons:
+        _start(daemon, state)
+
+
+def inside(namespace: str, argv: Sequence[str]) -> list[str]:
+    """Return a command that runs `argv` in a network namespace."""
+    return ["nsenter", f"--net=/run/netns/{namespace}", *argv]
+
+
+def ip(namespace: str, lines: Sequence[str], run: Runner) -> None:
+    """Run lines of `ip -batch` in a namespace, all or up to the first that fails."""
+    text = "".join(f"{line}\n" for line in lines)
+    run.step(["ip", "-netns", namespace, "-batch", "-"], text=text)
+
+
+def _set(namespace: Namespace, run: Runner) -> None:
+    ip(namespace.name, namespace.ip, run)
+    if namespace.tc:
+        lines = "".join(f"{line}\n" for line in namespace.tc)
+        run.step(["tc", "-netns", namespace.name, "-batch", "-"], text=lines)
+    if namespace.nft:
+        run.step(inside(namespace.name, ["nft", "-f", "-"]), text=namespace.nft)
+
+
+def _start(daemon: Daemon, state: State) -> None:
+    if daemon.config:
+        (state.daemons / f"{daemon.name}.conf").write_text(daemon.config)
+    start(
+        inside(daemon.namespace, daemon.argv),
+        state.group.child("daemons"),
+        folder=state.daemons,
+        log=Path(state.daemons, f"{daemon.name}.log"),
+    )

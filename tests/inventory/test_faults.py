@@ -14,7 +14,7 @@ from clan.inventory.load import load
 from clan.inventory.source import MOST_BYTES
 
 if TYPE_CHECKING:
-    from .conftest import Desk
+    from tests.desk import Desk
 
 
 class Case(NamedTuple):

@@ -247,6 +247,49 @@ def test_a_wrong_setting_or_role_is_refused(family: Run) -> None:
     assert json.loads(family("select", "clan.instances.b.settings.priority").out) == 7
 
 
+def test_what_the_disk_refuses_is_told(clan: Run) -> None:
+    result = clan("init", "/proc/nowhere")
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith("error: /proc/nowhere: ")
+
+
+def test_what_is_no_text_is_refused(family: Run) -> None:
+    for arguments in (
+        ["machines", "create", "pi", "--description", "\udcff"],
+        ["machines", "create", "\udcff"],
+        ["instances", "add", "b", "--module", "tor", "--set", "\udcff=\udcff"],
+        ["select", "\udcff"],
+        ["init", "sub", "--name", "\udcff"],
+    ):
+        result = family(*arguments)
+        assert result.code == 2
+        assert "udcff" in result.err
+
+
+def test_a_terminal_that_lacks_a_letter_gets_its_escape(family: Run, home: Path) -> None:
+    assert family("machines", "create", "pi", "--description", "☕ 😀").code == 0
+    environment = os.environ | {"PYTHONIOENCODING": "latin-1"}
+    for arguments, written in ((["list"], r"\u2615"), (["list", "--json"], r"\u2615 \ud83d\ude00")):
+        done = subprocess.run(
+            [sys.executable, "-m", "clan", "machines", *arguments],
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd=home,
+            env=environment,
+        )
+        assert written in done.stdout
+
+
+def test_a_reader_that_stops_early_is_no_fault(family: Run, home: Path) -> None:
+    assert family("check").code == 0
+    line = f"{sys.executable} -m clan select clan | head -n 1"
+    done = subprocess.run(
+        ["bash", "-c", line], check=True, capture_output=True, text=True, cwd=home
+    )
+    assert (done.stdout, done.stderr) == ("{\n", "")
+
+
 def test_a_nix_clan_is_edited_by_hand_with_a_snippet(clan: Run, home: Path) -> None:
     if shutil.which("nix") is None:
         pytest.skip("nix is not installed")

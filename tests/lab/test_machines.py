@@ -128,6 +128,7 @@ def test_what_clan_writes_in_the_lab_stays_in_the_lab(lab: Lab) -> None:
 
 def test_a_familys_admin_works_from_the_laptop(lab: Lab) -> None:
     version = lab.run([sys.executable, "-m", "clan", "--version"]).stdout
+    assert lab.run(["clan", "--version"]).stdout == version
     assert lab.exec("laptop", ["clan", "--version"]).stdout == version
     assert lab.exec("laptop", [*SSH, "root@vpn.example.com", "hostname"]).stdout == "vps\n"
     lab.exec("laptop", ["sh", "-c", 'echo hello >"$CLAN_DIR/note"'])

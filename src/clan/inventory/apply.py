@@ -54,7 +54,7 @@ def apply(path: Path, registry: Registry, change: Callable[[Inventory], Edit]) -
         edit = change(inventory)
         refuse_new_faults(inventory, edit, registry)
         _write(edit, inventory.source)
-        return _staged(edit, path.parent, [path])
+        return _staged(edit, [path])
 
 
 def as_it_is(path: Path) -> Inventory:
@@ -85,9 +85,9 @@ def apply_rename(
                 _copy_vars(old, new)
             _write(edit, inventory.source)
         if not old.is_dir():
-            return _staged(edit, path.parent, [path])
+            return _staged(edit, [path])
         _remove_vars(old)
-        return _staged(edit, path.parent, [path, old, new])
+        return _staged(edit, [path], [old, new])
 
 
 def _finish(
@@ -137,10 +137,14 @@ def _write(edit: Edit, before: Source) -> None:
         write_atomic(before.path, edit.source.text)
 
 
-def _staged(edit: Edit, directory: Path, changed: list[Path]) -> Applied:
-    complaint = stage(directory, changed)
-    warnings = () if complaint is None else (f"git could not stage the change: {complaint}",)
-    return Applied(edit=edit, changed=tuple(changed), warnings=warnings)
+def _staged(edit: Edit, *changed: list[Path]) -> Applied:
+    """Stage what changed; each list is of one folder, for the vars may be in another repository."""
+    complaints = [stage(paths[0].parent, paths) for paths in changed]
+    return Applied(
+        edit=edit,
+        changed=tuple(path for paths in changed for path in paths),
+        warnings=tuple(f"git could not stage the change: {said}" for said in complaints if said),
+    )
 
 
 def refuse_new_faults(inventory: Inventory, edit: Edit, registry: Registry) -> None:

@@ -127,8 +127,8 @@ FAULTS = [
         "machines.vps.settings.port = 2",
         (
             "clan.toml:5: instances.internet.roles.default.machines.vps.settings.port: "
-            "port of 'vps' is 2 here and 22 in deploy.targetHost, and a machine has one on a network "
-            "(remove one, or make a second instance)"
+            "port of 'vps' is 2 here and 22 in deploy.targetHost, and a machine has one "
+            "on a network (remove one, or make a second instance)"
         ),
     ),
     (

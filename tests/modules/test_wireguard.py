@@ -77,8 +77,8 @@ FAULTS = [
     (
         ('laptop1.settings.controller = "server2"', "laptop1 = {}"),
         (
-            f"clan.toml:11: {VPN}.roles.peer.machines.laptop1: peer 'laptop1' must say which of the "
-            "controllers is its own (set `controller` to one of: server1, server2)"
+            f"clan.toml:11: {VPN}.roles.peer.machines.laptop1: peer 'laptop1' must say which of "
+            "the controllers is its own (set `controller` to one of: server1, server2)"
         ),
     ),
     (

@@ -16,7 +16,7 @@ from clan.lab import agent, cuts, image, machine, network, place, proc, topology
 from clan.lab.addresses import plan
 from clan.lab.config import ADMIN
 from clan.lab.machine import Unit
-from clan.lab.processes import Runner
+from clan.lab.processes import Runner, require
 from clan.lab.state import State, boot_id, require_root
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ _INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 _INOTIFY_WANTED = 4096
 """Every machine's systemd takes a dozen of the computer's, whose default is 128 for all of root."""
 
+_PROGRAMS = ("ip", "tc", "nft", "dnsmasq", "nsenter", "systemd-nspawn", "ssh-agent", "ssh-keygen")
 _BOOT_PATIENCE = 60.0
 _POLL = 0.05
 _CARRIER_GAP = 0.1
@@ -68,11 +69,14 @@ class Lab:
         """Bring a lab up and return it once every machine answers and has its addresses.
 
         What an interrupted `up` left is taken away first. A lab that is up already only has its
-        stopped machines started. Raises PrivilegeError unless root, and LabError when the image is
+        stopped machines started.
+
+        Raises PrivilegeError unless root, MissingProgramError, and LabError when the image is
         missing, the lab is up with another configuration, or a machine does not boot within 60 s.
         """
         require_root()
         lab = cls(state=State(name=name), config=config, clan_dir=clan_dir.resolve())
+        require(_PROGRAMS)
         found = image.find()
         with lab.state.locked() as lock:
             run = Runner(lock=lock)

@@ -137,6 +137,13 @@ class Runner:
         return done.stdout
 
 
+def require(programs: Sequence[str]) -> None:
+    """Raise MissingProgramError for the first program that is not installed."""
+    for program in programs:
+        if shutil.which(program) is None:
+            raise missing(program)
+
+
 def start(
     argv: Sequence[str],
     group: Group,
@@ -148,8 +155,6 @@ def start(
 
     It runs in `folder`, its output is added to the file `log`, and its input is empty.
     """
-    if shutil.which(argv[0]) is None:
-        raise missing(argv[0])
     with subprocess.Popen(
         ["sh", "-c", _GATE, "lab", *argv],
         stdin=subprocess.PIPE,

@@ -31,10 +31,15 @@ _GATE = 'read -r log || exit 1; "$@" </dev/null >>"$log" 2>&1 & echo "$!"'
 
 
 def hierarchies() -> tuple[Path, ...]:
-    """Return where control groups are made: cgroup2 first, then systemd's own where it is apart."""
+    """Return where control groups are made: cgroup2 first, then systemd's own where it is apart.
+
+    Raises LabError where there is no cgroup2, without which a lab could not be ended for sure.
+    """
     top = Path("/sys/fs/cgroup")
     if (top / "cgroup.controllers").exists():
         return (top,)
+    if not (top / "unified").is_dir():
+        raise LabError(f"the lab needs cgroup2, and there is none at {top}")
     return tuple(top / name for name in ("unified", "systemd") if (top / name).is_dir())
 
 

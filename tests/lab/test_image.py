@@ -45,6 +45,8 @@ def test_a_build_that_fails_leaves_no_image_and_takes_away_what_a_killed_one_lef
     monkeypatch.setattr(image, "SUITE", "no-such-suite")
     monkeypatch.setattr(image, "_APT_OPTIONS", ("Acquire::http::Timeout 1",))
     monkeypatch.setenv("PATH", "/nowhere")
+    said: list[str] = []
     with pytest.raises(MissingProgramError, match="mmdebstrap is not installed"):
-        image.build([].append)
+        image.build(said.append)
+    assert said == ["making a Debian no-such-suite root"]
     assert [path.name for path in cache.iterdir()] == [".lock"]

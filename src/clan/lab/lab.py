@@ -213,7 +213,6 @@ class Lab:
         bridge, switches = topology.bridge_of(own), topology.switches_of(self.state.name)
         with self._changing() as run:
             if name == ADMIN:
-                network.ip(switches, [f"link set {cable} master {bridge}"], run)
                 self._place_admin(site, run)
                 return
             unit = self.unit(name)
@@ -241,18 +240,18 @@ class Lab:
                 network.ip(table.namespace, [f"link set {device} down"], run)
 
     def restore(self, what: str | None = None) -> None:
-        """Undo every cut of a machine, a site or the admin; of all when `what` is None."""
+        """Undo every cut of a machine, a site or the admin; of all when `what` is None.
+
+        Raises UsageError when what it names is not in the lab.
+        """
         with self._changing() as run:
             if what is not None:
-                table, device = self._where(what)
-                table.remove(what, run)
-                if what not in self.config.sites:
-                    self._plug_in([device], run)
-                return
+                self._where(what)
             for table in self._tables():
-                table.remove(None, run)
-            running = [unit.cable for unit in self.units() if unit.leader() is not None]
-            self._plug_in([*running, topology.ADMIN_CABLE], run)
+                table.remove(what, run)
+            pulled = self.pulled() if what is None else self.pulled() & {what}
+            lines = [f"link set {self._cable(name)} up" for name in pulled]
+            network.ip(topology.switches_of(self.state.name), lines, run)
 
     def cuts(self) -> list[Cut]:
         """Return all cuts in force but pulled cables."""
@@ -372,10 +371,6 @@ class Lab:
             cuts.Table(namespace=topology.internet_of(name), family="inet"),
             cuts.Table(namespace=topology.switches_of(name), family="bridge"),
         )
-
-    def _plug_in(self, cables: Sequence[str], run: Runner) -> None:
-        lines = [f"link set {cable} up" for cable in cables]
-        network.ip(topology.switches_of(self.state.name), lines, run)
 
     @contextmanager
     def _changing(self) -> Iterator[Runner]:

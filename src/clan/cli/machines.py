@@ -92,6 +92,7 @@ def create(
 
 @machines.command(
     cls=Command,
+    short_help="Rename a machine wherever it is named.",
     examples=("clan machines rename laptop anna",),
 )
 @click.argument("old", shell_complete=machine_names)
@@ -114,6 +115,7 @@ def rename(option: str | None, old: str, new: str, *, as_json: bool) -> None:
 
 @machines.command(
     cls=Command,
+    short_help="Remove a machine from the clan's file.",
     examples=(
         "clan machines delete laptop",
         "clan machines delete laptop --yes",
@@ -128,18 +130,15 @@ def delete(option: str | None, name: str, *, yes: bool, as_json: bool) -> None:
 
     Refused while a setting names it. The machine itself is not touched, nor are its vars.
     """
-    from clan.inventory.apply import apply
+    from clan.inventory.apply import apply, as_it_is
     from clan.inventory.edit import delete_machine
-    from clan.inventory.load import load
     from clan.inventory.registry import Registry
 
     path = context.clan_file(option)
     registry = Registry(path.parent)
     if not yes:
-        plan = delete_machine(load(path), registry, name)
-        for line in plan.notes:
-            note(f"  {line}")
-        ask(f"Delete machine {name} from {path.name}?")
+        edit = delete_machine(as_it_is(path), registry, name)
+        ask(f"Delete machine {name} from {path.name}?", edit.notes)
     done = apply(path, registry, lambda inventory: delete_machine(inventory, registry, name))
     applied(done, f"Deleted machine {name}.", as_json=as_json)
     left = context.vars_folder(path.parent) / "per-machine" / name

@@ -44,10 +44,9 @@ def warn(text: str) -> None:
 
 
 def say_json(value: Any) -> None:
-    """Print a value as JSON, letters of all scripts as they are."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
-    # Half a surrogate pair is no text in any encoding; escaped, it is still JSON.
-    click.echo(text.encode("utf-8", "backslashreplace").decode())
+    """Print a value as JSON; letters of all scripts as they are, where the output can hold them."""
+    holds_all = (sys.stdout.encoding or "").casefold().replace("-", "") == "utf8"
+    click.echo(json.dumps(value, indent=2, ensure_ascii=not holds_all))
 
 
 def heading(text: str) -> str:

@@ -12,9 +12,17 @@ from typing import TYPE_CHECKING
 
 from clan.errors import ClanError, Fault, InventoryError
 from clan.inventory.edit import Edit, rename_machine, renamed_fault
-from clan.inventory.load import load, load_source
-from clan.inventory.resolve import resolve
-from clan.system.files import copy_tree, locked, same_or_subset, write_atomic
+from clan.inventory.faults import Faults
+from clan.inventory.load import read
+from clan.inventory.open import open_source
+from clan.inventory.source import read_source
+from clan.system.files import (
+    copy_tree,
+    disk_errors_told,
+    locked,
+    same_or_subset,
+    write_atomic,
+)
 from clan.system.git import stage
 
 if TYPE_CHECKING:
@@ -40,12 +48,20 @@ def apply(path: Path, registry: Registry, change: Callable[[Inventory], Edit]) -
     Raises InventoryError with the faults that the edit would make, ClanError when the file is
     changed by somebody else meanwhile.
     """
-    with locked(path.parent):
-        inventory = load(path)
+    with disk_errors_told(), locked(path.parent):
+        inventory = as_it_is(path)
         edit = change(inventory)
         refuse_new_faults(inventory, edit, registry)
         _write(edit, inventory.source)
         return _staged(edit, path.parent, [path])
+
+
+def as_it_is(path: Path) -> Inventory:
+    """Read the clan's file with all its faults: an edit may be what mends them.
+
+    Raises InventoryError when it is no TOML, JSON or Nix at all.
+    """
+    return read(read_source(path), Faults())
 
 
 def apply_rename(
@@ -57,8 +73,8 @@ def apply_rename(
     the file calls the machine, its vars are there under that name.
     """
     old, new = (vars_folder / "per-machine" / name for name in machine)
-    with locked(path.parent):
-        inventory = load(path)
+    with disk_errors_told(), locked(path.parent):
+        inventory = as_it_is(path)
         if machine[0] not in inventory.machines and machine[1] in inventory.machines:
             edit = _finish(inventory, registry, machine, vars_folder)
         else:
@@ -128,13 +144,14 @@ def _staged(edit: Edit, directory: Path, changed: list[Path]) -> Applied:
 
 def refuse_new_faults(inventory: Inventory, edit: Edit, registry: Registry) -> None:
     """Resolve the edited file in memory; an InventoryError has the faults that are new."""
-    before = faults_of(inventory.source, registry)
+    after = faults_of(edit.source, registry)
+    before = faults_of(inventory.source, registry) if after else []
     if edit.renamed is not None:
         before = [renamed_fault(fault, *edit.renamed) for fault in before]
     seen = {(_without_indices(fault.key), fault.message) for fault in before}
     new = [
         replace(fault, file=None, line=None)  # a line of a text that is on no disk
-        for fault in faults_of(edit.source, registry)
+        for fault in after
         if (_without_indices(fault.key), fault.message) not in seen
     ]
     if new:
@@ -149,7 +166,7 @@ def _without_indices(key: KeyPath) -> KeyPath:
 def faults_of(source: Source, registry: Registry) -> list[Fault]:
     """Return every fault of the file as it would be with this text."""
     try:
-        resolve(load_source(source), registry)
+        open_source(source, registry)
     except InventoryError as error:
         return list(error.faults)
     return []

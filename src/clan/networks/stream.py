@@ -13,6 +13,7 @@ import shlex
 import socket
 import subprocess
 import tempfile
+import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -173,8 +174,8 @@ async def open_jump(
             if isinstance(fault, DialError) and words:
                 raise DialError(f"{shown}: {words[-1].rstrip()}") from None
             raise
-        # It ends by itself when the stream does, perhaps after this process.
-        ssh.returncode = 0
+        # It ends by itself when the stream does, perhaps after this process; nobody else waits.
+        threading.Thread(target=ssh.wait, name="reap ssh -W", daemon=True).start()
         return Connection(sock=ours, address=shown, rtt=loop.time() - begin)
 
 

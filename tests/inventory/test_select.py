@@ -9,8 +9,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from clan.inventory.select import SelectError, escape, select
+from clan.inventory.open import open_clan
+from clan.inventory.select import SelectError, escape, plain, select
+from clan.inventory.tree import Branch, selectable
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 DOCS = Path(__file__).parents[2] / "docs/reference/select.md"
 
 keys = st.text(max_size=6) | st.text(alphabet='ab.,{}*?"\\ 01', max_size=5)
@@ -93,6 +96,23 @@ def test_any_text_gives_a_value_or_the_select_error(tree: Any, query: str) -> No
 def test_a_set_selects_its_keys_in_its_order(tree: dict[str, int]) -> None:
     query = "{" + ",".join(escape(key) for key in reversed(tree)) + "}"
     assert list(select(query, tree).items()) == list(reversed(tree.items()))
+
+
+@pytest.mark.parametrize("example", ["seed-000", "seed-001-single", "seed-001-multiple"])
+def test_every_path_of_a_clan_is_selected_by_its_escaped_form(example: str) -> None:
+    tree = selectable(open_clan(EXAMPLES / example / "toml/clan.toml"))
+    found = paths(plain(tree))
+    assert len(found) >= 50
+    for path, value in found:
+        assert select(".".join(map(escape, path)), tree) == as_json(value)
+
+
+def test_one_machine_of_ten_thousand_is_one_machine_of_work() -> None:
+    asked: list[int] = []
+    branch = Branch({str(number): number for number in range(10_000)}, asked.append)
+    select("5000", branch)
+    select("{1,?2,?no}", branch)
+    assert asked == [5000, 1, 2]
 
 
 def test_the_seed_query_gives_an_empty_mapping_for_what_exports_no_networking() -> None:

@@ -46,7 +46,7 @@ def init(directory: str, name: str | None, language: str, *, as_json: bool) -> N
     """
     from clan.inventory.find import clan_file
     from clan.inventory.first import first_file
-    from clan.system.files import create_new
+    from clan.system.files import create_new, disk_errors_told
     from clan.system.git import stage
 
     folder = Path(directory)
@@ -55,8 +55,9 @@ def init(directory: str, name: str | None, language: str, *, as_json: bool) -> N
         raise UsageError(f"there is a clan already: {there}", hint="nothing was changed")
     path = folder / f"clan.{language}"
     text = first_file(name or Path(os.path.realpath(folder)).name, language)
-    folder.mkdir(parents=True, exist_ok=True)
-    create_new(path, text)
+    with disk_errors_told():
+        folder.mkdir(parents=True, exist_ok=True)
+        create_new(path, text)
     complaint = stage(folder, [path])
     if complaint:
         warn(f"git could not stage {path.name}: {complaint}")
@@ -186,8 +187,10 @@ def check(option: str | None, *, as_json: bool) -> None:
 
     Exits with 3 when there is a fault. Warnings are no faults.
     """
+    from clan.inventory.open import open_clan
+
     try:
-        clan, _ = context.load_clan_and_registry(option)
+        clan = open_clan(context.clan_file(option))
     except InventoryError as error:
         if as_json:
             faults = [fault_json(fault) for fault in error.faults]
@@ -223,9 +226,11 @@ def unclaimed_vars(clan: Clan) -> list[str]:
         return []
     found = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
     return [
-        f"{folder / name} is of no machine of the clan"
+        f"{folder / name} is left over from a renaming that was cut short; it can be removed"
+        if name.startswith(".")
+        else f"{folder / name} is of no machine of the clan"
         for name in found
-        if name not in clan.machines and not name.startswith(".")
+        if name not in clan.machines
     ]
 
 

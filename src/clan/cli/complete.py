@@ -7,9 +7,7 @@ have to be evaluated; it completes nothing.
 
 from __future__ import annotations
 
-import json
 import os
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,9 +98,12 @@ def _clan_file(ctx: click.Context) -> Path | None:
 
 def _tree(path: Path | None) -> dict[str, Any]:
     """Read the file; one that cannot be read or parsed has nothing to complete."""
-    parse = {".toml": tomllib.loads, ".json": json.loads}.get(path.suffix if path else "")
-    if path is None or parse is None:
+    if path is None or path.suffix not in {".toml", ".json"}:
         return {}
+    import json
+    import tomllib
+
+    parse = json.loads if path.suffix == ".json" else tomllib.loads
     try:
         tree: Any = parse(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -14,7 +14,6 @@ from clan.inventory.find import find_clan
 
 if TYPE_CHECKING:
     from clan.errors import Fault
-    from clan.inventory.registry import Registry
     from clan.model.clan import Clan
 
 
@@ -25,20 +24,11 @@ def clan_file(option: str | None) -> Path:
 
 def load_clan(option: str | None) -> Clan:
     """Find, load and resolve the clan. InventoryError has all faults of its file."""
-    clan, _ = load_clan_and_registry(option)
+    from clan.inventory.open import open_clan
+
+    clan = open_clan(clan_file(option))
     show_warnings(clan.warnings)
     return clan
-
-
-def load_clan_and_registry(option: str | None) -> tuple[Clan, Registry]:
-    """Find, load and resolve the clan; the caller shows its warnings."""
-    from clan.inventory.load import load
-    from clan.inventory.registry import Registry
-    from clan.inventory.resolve import resolve
-
-    path = clan_file(option)
-    registry = Registry(path.parent)
-    return resolve(load(path), registry), registry
 
 
 def show_warnings(warnings: tuple[Fault, ...]) -> None:

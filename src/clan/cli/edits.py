@@ -12,13 +12,14 @@ from clan.cli.output import note, say, say_json, warn
 from clan.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from clan.inventory.apply import Applied
 
 
-def ask(question: str) -> None:
-    """Ask at the terminal, and end the command unless the answer is yes.
+def ask(question: str, notes: Sequence[str] = ()) -> None:
+    """Ask at the terminal, `notes` above the question; end the command unless the answer is yes.
 
     Without a terminal nobody can answer, and a pipe's `y` is nobody's decision: it refuses.
     """
@@ -27,6 +28,8 @@ def ask(question: str) -> None:
             "this needs an answer, and there is no terminal to ask at",
             hint="`--yes` goes ahead without asking",
         )
+    for line in notes:
+        note(f"  {line}")
     if not click.confirm(question, err=True):
         note("Nothing was changed.")
         raise click.exceptions.Exit(1)

@@ -28,6 +28,7 @@ def instances() -> None:
 @instances.command(
     "list",
     cls=Command,
+    short_help="List the instances and their roles.",
     examples=(
         "clan instances list",
         "clan instances list --json",
@@ -162,6 +163,7 @@ def _value(written: str) -> Any:
 
 @instances.command(
     cls=Command,
+    short_help="Remove an instance from the clan's file.",
     examples=(
         "clan instances remove tor",
         "clan instances remove tor --yes",
@@ -173,14 +175,13 @@ def _value(written: str) -> Any:
 @click.pass_obj
 def remove(option: str | None, name: str, *, yes: bool, as_json: bool) -> None:
     """Remove an instance from the clan's file, with all its settings."""
-    from clan.inventory.apply import apply
+    from clan.inventory.apply import apply, as_it_is
     from clan.inventory.edit import remove_instance
-    from clan.inventory.load import load
     from clan.inventory.registry import Registry
 
     path = context.clan_file(option)
     if not yes:
-        remove_instance(load(path), name)
+        remove_instance(as_it_is(path), name)
         ask(f"Remove instance {name} and its settings from {path.name}?")
     done = apply(path, Registry(path.parent), lambda clan: remove_instance(clan, name))
     applied(done, f"Removed instance {name}.", as_json=as_json)

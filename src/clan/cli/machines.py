@@ -30,14 +30,15 @@ def machines() -> None:
 def list_machines(option: str | None, tag: str | None, *, as_json: bool) -> None:
     """List the clan's machines."""
     from clan.cli.clan import machines_table
-    from clan.inventory.edit import known
-    from clan.inventory.select import plain
-    from clan.inventory.tree import machine
+    from clan.inventory.known import known
 
     clan = context.load_clan(option)
     if tag is not None:
         known(tag, clan.tags, "tag")
     if as_json:
+        from clan.inventory.select import plain
+        from clan.inventory.tree import machine
+
         chosen = clan.machines if tag is None else clan.tags[tag]
         say_json([plain(machine(clan.machines[name])) for name in chosen])
         return
@@ -92,6 +93,7 @@ def create(
 
 @machines.command(
     cls=Command,
+    short_help="Rename a machine wherever it is named.",
     examples=("clan machines rename laptop anna",),
 )
 @click.argument("old", shell_complete=machine_names)
@@ -114,6 +116,7 @@ def rename(option: str | None, old: str, new: str, *, as_json: bool) -> None:
 
 @machines.command(
     cls=Command,
+    short_help="Remove a machine from the clan's file.",
     examples=(
         "clan machines delete laptop",
         "clan machines delete laptop --yes",
@@ -128,18 +131,15 @@ def delete(option: str | None, name: str, *, yes: bool, as_json: bool) -> None:
 
     Refused while a setting names it. The machine itself is not touched, nor are its vars.
     """
-    from clan.inventory.apply import apply
+    from clan.inventory.apply import apply, as_it_is
     from clan.inventory.edit import delete_machine
-    from clan.inventory.load import load
     from clan.inventory.registry import Registry
 
     path = context.clan_file(option)
     registry = Registry(path.parent)
     if not yes:
-        plan = delete_machine(load(path), registry, name)
-        for line in plan.notes:
-            note(f"  {line}")
-        ask(f"Delete machine {name} from {path.name}?")
+        edit = delete_machine(as_it_is(path), registry, name)
+        ask(f"Delete machine {name} from {path.name}?", edit.notes)
     done = apply(path, registry, lambda inventory: delete_machine(inventory, registry, name))
     applied(done, f"Deleted machine {name}.", as_json=as_json)
     left = context.vars_folder(path.parent) / "per-machine" / name

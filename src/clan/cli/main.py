@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -104,6 +105,10 @@ def cli(ctx: click.Context, clan_dir: str | None) -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line and exit with the code that docs/reference/exit-codes.md gives."""
+    for stream in (sys.stdout, sys.stderr):
+        # A letter that the terminal's encoding lacks is escaped; no command fails for it.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = cli.main(args=args, prog_name="clan", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

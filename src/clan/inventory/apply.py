@@ -7,14 +7,23 @@ refuses an edit that would make a fault that was not there. What an edit does is
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from clan.errors import ClanError, Fault, InventoryError
 from clan.inventory.edit import Edit, rename_machine, renamed_fault
-from clan.inventory.load import load, load_source
-from clan.inventory.resolve import resolve
-from clan.system.files import copy_tree, locked, same_or_subset, write_atomic
+from clan.inventory.faults import Faults
+from clan.inventory.load import read
+from clan.inventory.open import open_source
+from clan.inventory.source import read_source
+from clan.system.files import (
+    copy_tree,
+    disk_errors_told,
+    locked,
+    same_or_subset,
+    write_atomic,
+)
 from clan.system.git import stage
 
 if TYPE_CHECKING:
@@ -40,12 +49,20 @@ def apply(path: Path, registry: Registry, change: Callable[[Inventory], Edit]) -
     Raises InventoryError with the faults that the edit would make, ClanError when the file is
     changed by somebody else meanwhile.
     """
-    with locked(path.parent):
-        inventory = load(path)
+    with disk_errors_told(), locked(path.parent):
+        inventory = as_it_is(path)
         edit = change(inventory)
         refuse_new_faults(inventory, edit, registry)
         _write(edit, inventory.source)
-        return _staged(edit, path.parent, [path])
+        return _staged(edit, [path])
+
+
+def as_it_is(path: Path) -> Inventory:
+    """Read the clan's file with all its faults: an edit may be what mends them.
+
+    Raises InventoryError when it is no TOML, JSON or Nix at all.
+    """
+    return read(read_source(path), Faults())
 
 
 def apply_rename(
@@ -57,8 +74,8 @@ def apply_rename(
     the file calls the machine, its vars are there under that name.
     """
     old, new = (vars_folder / "per-machine" / name for name in machine)
-    with locked(path.parent):
-        inventory = load(path)
+    with disk_errors_told(), locked(path.parent):
+        inventory = as_it_is(path)
         if machine[0] not in inventory.machines and machine[1] in inventory.machines:
             edit = _finish(inventory, registry, machine, vars_folder)
         else:
@@ -68,9 +85,9 @@ def apply_rename(
                 _copy_vars(old, new)
             _write(edit, inventory.source)
         if not old.is_dir():
-            return _staged(edit, path.parent, [path])
+            return _staged(edit, [path])
         _remove_vars(old)
-        return _staged(edit, path.parent, [path, old, new])
+        return _staged(edit, [path], [old, new])
 
 
 def _finish(
@@ -120,22 +137,32 @@ def _write(edit: Edit, before: Source) -> None:
         write_atomic(before.path, edit.source.text)
 
 
-def _staged(edit: Edit, directory: Path, changed: list[Path]) -> Applied:
-    complaint = stage(directory, changed)
-    warnings = () if complaint is None else (f"git could not stage the change: {complaint}",)
-    return Applied(edit=edit, changed=tuple(changed), warnings=warnings)
+def _staged(edit: Edit, *changed: list[Path]) -> Applied:
+    """Stage what changed; each list is of one folder, for the vars may be in another repository."""
+    complaints = [stage(paths[0].parent, paths) for paths in changed]
+    return Applied(
+        edit=edit,
+        changed=tuple(path for paths in changed for path in paths),
+        warnings=tuple(f"git could not stage the change: {said}" for said in complaints if said),
+    )
 
 
 def refuse_new_faults(inventory: Inventory, edit: Edit, registry: Registry) -> None:
     """Resolve the edited file in memory; an InventoryError has the faults that are new."""
-    before = faults_of(inventory.source, registry)
+    after = faults_of(edit.source, registry)
+    before = faults_of(inventory.source, registry) if after else []
     if edit.renamed is not None:
         before = [renamed_fault(fault, *edit.renamed) for fault in before]
-    seen = {(_without_indices(fault.key), fault.message) for fault in before}
+    # Of three machines with one address, two are left with it when one goes: the same fault in
+    # other words. So a key may have as many faults as it had.
+    allowed = Counter(_without_indices(fault.key) for fault in before)
+    found = Counter(_without_indices(fault.key) for fault in after)
+    said = {fault.message for fault in before}
     new = [
         replace(fault, file=None, line=None)  # a line of a text that is on no disk
-        for fault in faults_of(edit.source, registry)
-        if (_without_indices(fault.key), fault.message) not in seen
+        for fault in after
+        if fault.message not in said
+        and found[_without_indices(fault.key)] > allowed[_without_indices(fault.key)]
     ]
     if new:
         raise InventoryError(new, hint="nothing was changed: the clan would have these faults")
@@ -149,7 +176,7 @@ def _without_indices(key: KeyPath) -> KeyPath:
 def faults_of(source: Source, registry: Registry) -> list[Fault]:
     """Return every fault of the file as it would be with this text."""
     try:
-        resolve(load_source(source), registry)
+        open_source(source, registry)
     except InventoryError as error:
         return list(error.faults)
     return []

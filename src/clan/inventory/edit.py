@@ -7,6 +7,7 @@ make new faults. A clan.nix is a program: for it there is a snippet to paste, an
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from clan.errors import ClanError, Fault, InventoryError, UsageError, did_you_me
 from clan.inventory import names
 from clan.inventory.document import Document
 from clan.inventory.document.write import nix_lines
+from clan.inventory.known import known
 from clan.inventory.references import Reference, references
 
 if TYPE_CHECKING:
@@ -78,6 +80,7 @@ def create_machine(
         value["description"] = description
     if target_host:
         value["deploy"] = {"targetHost": target_host}
+    _refuse_half_characters(value)
     parent = _parent(inventory, "machines")
     _refuse_nix(inventory, nix_lines(".".join((*parent, name)), value))
     document = _document(inventory)
@@ -227,6 +230,7 @@ def add_instance(
         kind = "tags" if member.is_tag else "machines"
         table = value.setdefault("roles", {}).setdefault(member.role, {}).setdefault(kind, {})
         table.setdefault(member.name, {})
+    _refuse_half_characters(value)
     parent = _parent(inventory, "instances")
     _refuse_nix(inventory, nix_lines(".".join((*parent, name)), value))
     document = _document(inventory)
@@ -270,18 +274,17 @@ def remove_instance(inventory: Inventory, name: str) -> Edit:
 # -- what they share ---------------------------------------------------------------------------
 
 
-def known(name: str, there: Collection[str], kind: str) -> str:
-    """Return the name; a ClanError names the nearest when it is not there."""
-    if name in there:
-        return name
-    near = did_you_mean(name, there)
-    listed = f"there are {', '.join(sorted(there))}" if 0 < len(there) < 10 else None  # noqa: PLR2004
-    raise ClanError(f"there is no {kind} {name!r}", hint=near or listed)
-
-
 def _refuse(fault: str | None) -> None:
     if fault is not None:
         raise UsageError(fault)
+
+
+def _refuse_half_characters(value: Any) -> None:
+    """Refuse bytes of the command line that are no UTF-8: no file of ours can hold them."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as fault:
+        raise UsageError(f"not UTF-8 text: {fault.object!r}") from None
 
 
 def _refuse_nix(inventory: Inventory, snippet: Sequence[str]) -> None:

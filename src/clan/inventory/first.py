@@ -12,40 +12,42 @@ from clan.inventory.document.write import nix_value, toml_string
 LANGUAGES = ("toml", "json", "nix")
 
 _TOML = """\
-# This file describes your clan: its machines, and the services that run on them.
+# Your clan: its machines, and the services that run on them.
 # `clan check` says whether it is right, `clan show` what it amounts to.
 
 [meta]
 name = {name}
 {domain}
-# A machine is a table like this; `clan machines create laptop --tag home` writes one for you.
+# A machine is a table like this. `clan machines create laptop --tag home`
+# writes one for you. The target host is where it is found before there is a
+# network.
 #
 # [machines.laptop]
 # tags = ["home"]
-# deploy.targetHost = "root@192.168.1.20"  # where it is found before there is a network
+# deploy.targetHost = "root@192.168.1.20"
 
-# A service is an instance of a module; its roles say which machines take part in it.
-# `clan instances add tor --role server:tag=all` writes this one, which makes every machine
-# reachable through Tor, wherever it is.
+# A service is an instance of a module; its roles say which machines take part.
+# `clan instances add tor --role server:tag=all` writes this one, which makes
+# every machine reachable through Tor, wherever it is.
 #
 # [instances.tor]
 # roles.server.tags.all = {{}}
 """
 
 _NIX = """\
-# This file describes your clan: its machines, and the services that run on them.
+# Your clan: its machines, and the services that run on them.
 # `clan check` says whether it is right, `clan show` what it amounts to.
 {{
   meta.name = {name};
 {domain}
-  # A machine:
+  # A machine. The target host is where it is found before there is a network.
   #
   # machines.laptop = {{
   #   tags = [ "home" ];
-  #   deploy.targetHost = "root@192.168.1.20"; # where it is found before there is a network
+  #   deploy.targetHost = "root@192.168.1.20";
   # }};
 
-  # A service is an instance of a module; its roles say which machines take part in it.
+  # A service is an instance of a module; its roles say which machines take part.
   # This one makes every machine reachable through Tor, wherever it is.
   #
   # instances.tor.roles.server.tags.all = {{ }};

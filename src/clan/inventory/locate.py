@@ -32,17 +32,14 @@ class Spot:
 
 
 def located(faults: Sequence[Fault], source: Source) -> tuple[Fault, ...]:
-    """Return the faults with the file and, where it can be known, the line."""
+    """Return the faults with the file and, where it can be known, the line; in its order."""
     file = shown(source.path)
     root = spots(source)
-    return tuple(
-        replace(
-            fault,
-            file=fault.file or file,
-            line=fault.line or (line_of(fault.key, root) if root else None),
-        )
+    found = [
+        replace(fault, file=file, line=line_of(fault.key, root) if root else None)
         for fault in faults
-    )
+    ]
+    return tuple(sorted(found, key=lambda fault: fault.line or 0))
 
 
 def line_of(key: KeyPath, root: Spot) -> int | None:

@@ -124,7 +124,12 @@ def read_machine(name: str, at: At, faults: Faults) -> MachineEntry:
     if fault:
         faults.add(at.key, fault)
     fields = read_keys(at, ("tags", "description", "deploy"), faults)
-    tags = dict.fromkeys(tag for tag, _ in read_tags(fields.get("tags"), faults))
+    tags: dict[str, None] = {}
+    if "tags" in fields and not isinstance(fields["tags"].value, list):
+        at_tags = fields["tags"]
+        faults.add(at_tags.key, f"must be a list, not {type_name(at_tags.value)}")
+    else:
+        tags = dict.fromkeys(tag for tag, _ in read_tags(fields.get("tags"), faults))
     target = None
     if "deploy" in fields:
         deploy = read_keys(fields["deploy"], ("targetHost",), faults)
@@ -275,12 +280,12 @@ def camel(key: str) -> str:
     return re.sub(r"(?<=[a-z0-9])_([a-z])", lambda match: match[1].upper(), key)
 
 
-def read_table(at: At | None, faults: Faults) -> Iterator[tuple[str, At]]:
+def read_table(at: At | None, faults: Faults, wanted: str = "a table") -> Iterator[tuple[str, At]]:
     """Yield a table's keys and values; nothing when it is not there."""
     if at is None or at.value is None:
         return
     if not isinstance(at.value, dict):
-        faults.add(at.key, f"must be a table, not {type_name(at.value)}")
+        faults.add(at.key, f"must be {wanted}, not {type_name(at.value)}")
         return
     for name, value in at.value.items():
         yield name, At(value, (*at.key, name))
@@ -310,8 +315,10 @@ def read_settings(at: At | None, faults: Faults) -> Mapping[str, Any]:
 
 def read_members(at: At | None, faults: Faults) -> Iterator[tuple[str, At]]:
     """Yield names from a table of them, or from a list; a name twice in a list is one."""
-    if at is None or not isinstance(at.value, list):
-        yield from read_table(at, faults)
+    if at is None:
+        return
+    if not isinstance(at.value, list):
+        yield from read_table(at, faults, "a table or a list")
         return
     for index, name in enumerate(at.value):
         item = At(name, (*at.key, index))

@@ -20,6 +20,7 @@ MEBIBYTE = 1024 * 1024
 MOST_BYTES = 16 * MEBIBYTE
 """Ten thousand machines take about one; what is larger is some other file."""
 MOST_DEPTH = 64
+BIG_NUMBER = "has a number of thousands of digits"
 LANGUAGES = {".toml": "toml", ".json": "json", ".nix": "nix"}
 
 # A key starts where no part of a word, a quote or a dot is before it.
@@ -96,9 +97,11 @@ def parse_toml(source: Source, text: str) -> Any:
         raise refused(source.path, f"has a key of more than {MOST_DEPTH} parts")
     try:
         return tomllib.loads(text.removeprefix("\ufeff"))
-    except ValueError as fault:  # TOMLDecodeError, and numbers of thousands of digits
+    except tomllib.TOMLDecodeError as fault:
         message, line = toml_message(str(fault), text)
         raise refused(source.path, message, line) from fault
+    except ValueError as fault:
+        raise refused(source.path, BIG_NUMBER) from fault
 
 
 def has_long_key(text: str) -> bool:
@@ -138,7 +141,7 @@ def parse_json(source: Source, text: str) -> Any:
         message = f"is not JSON: {fault.msg[0].lower()}{fault.msg[1:]}"
         raise refused(source.path, message, fault.lineno) from fault
     except ValueError as fault:
-        raise refused(source.path, f"is not JSON: {fault}") from fault
+        raise refused(source.path, BIG_NUMBER) from fault
     if twice:
         from clan.inventory.locate import repeated_keys
 

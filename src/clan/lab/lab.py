@@ -257,32 +257,25 @@ class Lab:
 
     def pulled(self) -> set[str]:
         """Return the machines, or the admin, whose cable is pulled."""
-        switches = topology.switches_of(self.state.name)
-        listed = Runner().step(
-            ["ip", "-netns", switches, "-oneline", "link", "show", "type", "veth"]
-        )
-        down = {
-            line.split(": ")[1].partition("@")[0]
-            for line in listed.splitlines()
-            if "UP" not in line.partition("<")[2].partition(">")[0].split(",")
-        }
+        down = network.links_down(topology.switches_of(self.state.name), Runner())
         cables = {unit.cable: unit.name for unit in self.units()} | {topology.ADMIN_CABLE: ADMIN}
         return {name for cable, name in cables.items() if cable in down}
 
     def _make(self, found: Image, run: Runner, report: Callable[[str], None]) -> None:
         """Make everything, of which nothing is there."""
-        report(f"laying the networks of {_count(len(self.config.sites), 'site')}")
+        report(f"laying the networks of {len(self.config.sites)} site(s)")
         self.state.record(self.config, self.clan_dir)
         folders = (self.state.daemons, self.state.agent.parent, self.state.mount)
         for folder in (*folders, *self.state.private.values()):
             folder.mkdir()
+        place.install(self.state)
         for group in ("daemons", place.RUNS):
             self.state.group.child(group).make()
         if int(_INOTIFY.read_text()) < _INOTIFY_WANTED:
             _INOTIFY.write_text(str(_INOTIFY_WANTED))
         agent.begin(self.state)
         wanted = topology.build(self.state.name, self.config, str(found.repository))
-        network.apply(wanted, self.state, run)
+        daemons = network.apply(wanted, self.state, run)
         self._place_admin(self.config.admin, run)
         authorised = agent.add_key(self.state, run)
         tokens, sites = plan(self.config).tokens, self.addresses()
@@ -293,7 +286,9 @@ class Lab:
 
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
             list(pool.map(prepare, self.units()))
+        network.check(daemons, self.state)
         self._boot(found, self.units(), report)
+        network.check(daemons, self.state)
         draft = self.state.folder / "complete.new"
         draft.write_text(boot_id())
         draft.rename(self.state.complete)
@@ -302,7 +297,7 @@ class Lab:
         """Start machines, all at once, and wait until each of them answers."""
         if not units:
             return
-        report(f"starting {_count(len(units), 'machine')}")
+        report(f"starting {len(units)} machine(s)")
         for unit in units:
             machine.boot(unit, found, topology.switches_of(self.state.name), self.clan_dir)
         deadline = time.monotonic() + _BOOT_PATIENCE
@@ -396,7 +391,3 @@ def down(name: str) -> None:
     state = State(name=name)
     with state.locked():
         state.remove()
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

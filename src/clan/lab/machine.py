@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from clan.errors import LabError
 from clan.lab.config import Mdns, host_name
 from clan.lab.network import inside
+from clan.lab.place import LAUNCHER
 from clan.lab.processes import Group, Runner, start
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def prepare(unit: Unit, image: Image, authorised_key: str, token: int, run: Runn
     if mdns is Mdns.RESOLVED:
         files["etc/systemd/resolved.conf.d/lab.conf"] = "[Resolve]\nMulticastDNS=yes\n"
     if unit.machine.clan:
-        files["usr/local/bin/clan"] = f'#!/bin/sh\nexec {sys.executable} -m clan "$@"\n'
+        files["usr/local/bin/clan"] = LAUNCHER
     upper = unit.folder / "upper"
     for path, text in files.items():
         _write(upper, path, text)

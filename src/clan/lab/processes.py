@@ -25,8 +25,9 @@ _PATIENCE = 20.0
 _TOLD = 12
 """Lines, the last ones, that an error repeats of what a program said."""
 
-# Waits until it is in its group; when the starter dies before that, it ends here.
-_GATE = 'read -r go && exec "$@" </dev/null'
+# Waits until it is in its group; when the starter dies before that, it ends here. What it starts is
+# in the group from birth, and init's child once this ends: nobody has to wait for it.
+_GATE = 'read -r log || exit 1; "$@" </dev/null >>"$log" 2>&1 & echo "$!"'
 
 
 def hierarchies() -> tuple[Path, ...]:
@@ -142,7 +143,6 @@ def start(
     *,
     folder: Path,
     log: Path,
-    env: Mapping[str, str] | None = None,
 ) -> int:
     """Start a program in a group and return its process id; it outlives this process.
 
@@ -150,23 +150,17 @@ def start(
     """
     if shutil.which(argv[0]) is None:
         raise missing(argv[0])
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            ["sh", "-c", _GATE, "lab", *argv],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=output,
-            cwd=folder,
-            env=None if env is None else {**os.environ, **env},
-            start_new_session=True,
-        )
-    group.join(process.pid)
-    if process.stdin:
-        with process.stdin as gate:
-            gate.write(b"go\n")
-    # It is the lab's from here on, not this process's child to wait for.
-    process.returncode = 0
-    return process.pid
+    with subprocess.Popen(
+        ["sh", "-c", _GATE, "lab", *argv],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        start_new_session=True,
+    ) as gate:
+        group.join(gate.pid)
+        printed, _ = gate.communicate(f"{log}\n")
+    return int(printed)
 
 
 def missing(program: str) -> MissingProgramError:

@@ -85,6 +85,11 @@ class State:
         return self.folder / "resolv.conf"
 
     @property
+    def programs(self) -> Path:
+        """The folder of programs that come first at the admin's place."""
+        return self.folder / "bin"
+
+    @property
     def mount(self) -> Path:
         """An empty folder to mount on, seen by no other process."""
         return self.folder / "mount"

@@ -23,6 +23,16 @@ _POLL = 0.02
 """Seconds between two attempts to take a lock."""
 
 
+@contextmanager
+def disk_errors_told() -> Iterator[None]:
+    """Turn what the disk refuses (no permission, no space) into a ClanError with the file."""
+    try:
+        yield
+    except OSError as fault:
+        where = None if fault.filename is None else str(fault.filename)
+        raise ClanError(fault.strerror or str(fault), where=where) from fault
+
+
 def write_atomic(path: Path, data: bytes, *, mode: int | None = None) -> None:
     """Replace the file at `path` by `data`: after a crash it holds all of the old or of the new.
 

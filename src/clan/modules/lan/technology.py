@@ -6,6 +6,7 @@ key does.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING, ClassVar
 
@@ -97,6 +98,8 @@ class LanSession(Session):
         try:
             if self.zeroconf is None:
                 self.zeroconf = AsyncZeroconf()
+                # Shielded: cancelled while it starts, zeroconf can no longer be closed.
+                await asyncio.shield(self.zeroconf.zeroconf.async_wait_for_start())
             question = AddressResolver(f"{name}.")
             found = await question.async_request(self.zeroconf.zeroconf, ASK_LIMIT * 1000)
         except (OSError, BadTypeInNameException) as fault:

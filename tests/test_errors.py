@@ -32,6 +32,11 @@ def test_a_key_path_is_written_as_toml_would(key: tuple[str | int, ...], text: s
     assert dotted(key) == text
 
 
+def test_what_a_file_holds_cannot_command_the_terminal() -> None:
+    fault = Fault(message="unknown key 'x'", key=("\x1b[2J", "a\nb"), file="clan.toml")
+    assert str(fault) == 'clan.toml: "\\x1b[2J"."a\\nb": unknown key \'x\''
+
+
 def test_did_you_mean_stays_silent_when_nothing_is_near() -> None:
     assert did_you_mean("nsa", ["nas", "vps"]) == "did you mean 'nas'?"
     assert did_you_mean("printer", ["nas", "vps"]) is None

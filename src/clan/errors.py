@@ -48,7 +48,16 @@ class Fault:
         key = dotted(self.key)
         head = ": ".join(part for part in (place, key) if part)
         text = f"{head}: {self.message}" if head else self.message
-        return f"{text} ({self.hint})" if self.hint else text
+        return printable(f"{text} ({self.hint})" if self.hint else text)
+
+
+def printable(text: str) -> str:
+    """Return the text as one line that no terminal takes for a command: a file is quoted in it."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
 
 
 def dotted(key: Sequence[str | int]) -> str:

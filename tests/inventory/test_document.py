@@ -306,6 +306,12 @@ def test_a_role_whose_last_machine_goes_stays() -> None:
     assert document.text == b"[instances.vpn.roles.peer.machines]\n"
 
 
+def test_a_role_whose_last_machine_with_settings_goes_stays() -> None:
+    document = Document("toml", b"[roles]\nm.nas = { a = { b = 1 } } # c\n")
+    document.remove(("roles", "m", "nas"))
+    assert document.text == b"[roles]\nm = {} # c\n"
+
+
 def test_a_file_without_machines_gets_its_first() -> None:
     for language, before, after in [
         ("toml", b"", b"[machines.pi]\n"),

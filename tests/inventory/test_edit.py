@@ -143,6 +143,15 @@ def test_faults_that_are_there_already_keep_nobody_from_editing() -> None:
         refuse_new_faults(before, edit, REGISTRY)
 
 
+def test_a_fault_that_is_put_in_other_words_is_no_new_fault() -> None:
+    same = "\n".join(f"machines.{name}.deploy.targetHost = 'h'" for name in "abc")
+    before = clan(same)
+    assert len(faults_of(before.source, REGISTRY)) == 2
+    refuse_new_faults(before, delete_machine(before, REGISTRY, "a"), REGISTRY)
+    with pytest.raises(InventoryError):
+        refuse_new_faults(before, create_machine(before, "d", target_host="h"), REGISTRY)
+
+
 def test_an_instance_is_added_with_its_members_and_settings() -> None:
     before = clan()
     edit = add_instance(

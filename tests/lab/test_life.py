@@ -151,7 +151,7 @@ def test_an_up_that_is_killed_anywhere_is_cleaned_up_by_the_next(
 ) -> None:
     (tmp_path / "lab.toml").write_text(SMALL)
     before = traces(lab_name)
-    moments = random.Random(7)  # noqa: S311 (any moments will do, but the same each time)
+    moments = random.Random(7)
     for _ in range(5):
         begun = subprocess.Popen(
             clan(tmp_path, "up", "--name", lab_name), stderr=subprocess.DEVNULL

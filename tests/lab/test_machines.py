@@ -128,6 +128,7 @@ def test_what_clan_writes_in_the_lab_stays_in_the_lab(lab: Lab) -> None:
 
 def test_a_familys_admin_works_from_the_laptop(lab: Lab) -> None:
     version = lab.run([sys.executable, "-m", "clan", "--version"]).stdout
+    assert lab.run(["clan", "--version"]).stdout == version
     assert lab.exec("laptop", ["clan", "--version"]).stdout == version
     assert lab.exec("laptop", [*SSH, "root@vpn.example.com", "hostname"]).stdout == "vps\n"
     lab.exec("laptop", ["sh", "-c", 'echo hello >"$CLAN_DIR/note"'])
@@ -208,6 +209,16 @@ def test_a_pulled_cable_is_noticed_and_comes_back(lab: Lab) -> None:
     assert lab.pulled() == set()
     until(5, lambda: lab.exec("my_nas", carrier).stdout == "1\n")
     until(20, lambda: addresses(lab, "my_nas") == ("192.168.1.10", "2001:db8:2::11"))
+
+
+def test_the_admins_cable_can_be_pulled_too(lab: Lab, ask: Ask) -> None:
+    lab.move("admin", "home")
+    lab.cut(Cut(what="admin"), carrier=True)
+    assert lab.pulled() == {"admin"}
+    assert ask(lab, "connect", VPS, "443") is False
+    lab.restore("admin")
+    until(5, lambda: ask(lab, "connect", VPS, "443"))
+    until(5, lambda: ask(lab, "connect", "2001:db8:1::10", "443"))
 
 
 def test_a_machine_moves_while_it_runs(lab: Lab) -> None:

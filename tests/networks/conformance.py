@@ -80,7 +80,7 @@ async def nothing_more_than(before: set[str]) -> None:
     """Wait until this process holds no more than before; what it started may take its time."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + 10
-    while (more := held() - before) and clock() < deadline:
+    while (more := held() - before) and clock() < deadline:  # noqa: ASYNC110 (the kernel tells nobody)
         await asyncio.sleep(0.05)
     assert not more, f"left behind: {more}"
 
@@ -119,7 +119,7 @@ async def one_session_serves_several_dials(subject: Subject) -> None:
 
 
 async def an_address_that_is_set_aside_is_not_used(subject: Subject) -> None:
-    used = set()
+    used: set[str] = set()
     async with subject.technology.session(subject.route.network, CONTEXT) as session:
         for _ in range(8):
             try:

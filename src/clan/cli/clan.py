@@ -226,9 +226,11 @@ def unclaimed_vars(clan: Clan) -> list[str]:
         return []
     found = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
     return [
-        f"{folder / name} is of no machine of the clan"
+        f"{folder / name} is left over from a renaming that was cut short; it can be removed"
+        if name.startswith(".")
+        else f"{folder / name} is of no machine of the clan"
         for name in found
-        if name not in clan.machines and not name.startswith(".")
+        if name not in clan.machines
     ]
 
 

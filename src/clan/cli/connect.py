@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import click
 
 from clan.cli.ask import has_terminal
+from clan.cli.command import Command
+from clan.cli.complete import instance_names, machine_names
 from clan.cli.reach import Reach, only, straight_to
 
 if TYPE_CHECKING:
@@ -24,10 +26,22 @@ SSH_PORT = 22
 CHUNK = 1 << 16
 
 
-@click.command()
-@click.argument("machine")
+@click.command(
+    cls=Command,
+    examples=(
+        "clan connect nas 5432",
+        "ssh -o ProxyUseFdpass=yes -o ProxyCommand='clan connect %n %p' nas.family",
+    ),
+)
+@click.argument("machine", shell_complete=machine_names)
 @click.argument("port", type=click.IntRange(1, 65535), default=SSH_PORT)
-@click.option("--network", "-n", metavar="NETWORK", help="Use this network only.")
+@click.option(
+    "--network",
+    "-n",
+    metavar="NETWORK",
+    shell_complete=instance_names,
+    help="Use this network only.",
+)
 @click.option(
     "--target-host", metavar="[USER@]HOST[:PORT]", help="Go to this address instead of choosing."
 )
@@ -58,12 +72,7 @@ def connect(
     Where standard output is a socket of ssh's (ProxyUseFdpass), the stream itself is handed over
     and nothing stands between ssh and the machine. Only ssh's port proves by its host key that
     the machine answers: other ports are as trustworthy as the network they are reached over.
-
-    \b
-    Examples:
-      clan connect nas 5432
-      ssh -o ProxyUseFdpass=yes -o ProxyCommand='clan connect %n %p' nas.family
-    """  # noqa: D301 (click's mark for text that keeps its lines)
+    """
     from clan.networks.choose import Action
 
     reach = Reach.of(clan_dir)

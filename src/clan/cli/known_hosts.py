@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from clan.cli.ask import confirm, has_terminal
+from clan.cli.command import Command
 from clan.cli.output import warn
 from clan.cli.reach import Reach
 
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
     from clan.networks.routes import Destination
 
 
-@click.command(name="known-hosts")
+@click.command(
+    "known-hosts",
+    cls=Command,
+    examples=("KnownHostsCommand clan known-hosts %I %H %t %K",),
+)
 @click.argument("reason")
 @click.argument("host")
 @click.argument("key_type", metavar="TYPE")
@@ -32,11 +37,7 @@ def known_hosts(clan_dir: str | None, reason: str, host: str, key_type: str, key
     """Answer ssh's question for the host key of HOST; ssh gives %I %H %t %K.
 
     `clan ssh-config` prints the line that makes ssh ask here.
-
-    \b
-    Example:
-      KnownHostsCommand clan known-hosts %I %H %t %K
-    """  # noqa: D301 (click's mark for text that keeps its lines)
+    """
     reach = Reach.of(clan_dir)
     found = reach.destination(host)
     expected = reach.store.host_key(found.machine)

@@ -30,14 +30,15 @@ def machines() -> None:
 def list_machines(option: str | None, tag: str | None, *, as_json: bool) -> None:
     """List the clan's machines."""
     from clan.cli.clan import machines_table
-    from clan.inventory.edit import known
-    from clan.inventory.select import plain
-    from clan.inventory.tree import machine
+    from clan.inventory.known import known
 
     clan = context.load_clan(option)
     if tag is not None:
         known(tag, clan.tags, "tag")
     if as_json:
+        from clan.inventory.select import plain
+        from clan.inventory.tree import machine
+
         chosen = clan.machines if tag is None else clan.tags[tag]
         say_json([plain(machine(clan.machines[name])) for name in chosen])
         return

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from clan.cli.command import Command
+from clan.cli.complete import instance_names, machine_names
 from clan.cli.reach import Reach, only
 
 if TYPE_CHECKING:
@@ -22,17 +24,18 @@ def network() -> None:
     """Show the clan's networks and who answers on them."""
 
 
-@network.command(name="list")
+@network.command(
+    "list",
+    cls=Command,
+    examples=(
+        "clan network list",
+        "clan network list --json",
+    ),
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the networks as JSON.")
 @click.pass_obj
 def list_networks(clan_dir: str | None, *, as_json: bool) -> None:
-    """List the networks, the one that is tried first on top.
-
-    \b
-    Examples:
-      clan network list
-      clan network list --json
-    """  # noqa: D301 (click's mark for text that keeps its lines)
+    """List the networks, the one that is tried first on top."""
     from clan.cli.context import load_clan
     from clan.cli.output import note, say, say_json, table, terminal_width
     from clan.errors import ClanError
@@ -78,18 +81,25 @@ def list_networks(clan_dir: str | None, *, as_json: bool) -> None:
             note(f"{shape['network']}: {shape['error']}")
 
 
-@network.command()
-@click.option("--network", "-n", "name", metavar="NETWORK", help="Look at this network only.")
+@network.command(
+    cls=Command,
+    examples=(
+        "clan network overview",
+        "clan network overview --network lan --json",
+    ),
+)
+@click.option(
+    "--network",
+    "-n",
+    "name",
+    metavar="NETWORK",
+    shell_complete=instance_names,
+    help="Look at this network only.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print what was seen as JSON.")
 @click.pass_obj
 def overview(clan_dir: str | None, *, name: str | None, as_json: bool) -> None:
-    """Show every peer of every network: its round-trip time, or why it does not answer.
-
-    \b
-    Examples:
-      clan network overview
-      clan network overview --network lan --json
-    """  # noqa: D301 (click's mark for text that keeps its lines)
+    """Show every peer of every network: its round-trip time, or why it does not answer."""
     from clan.cli.context import load_clan
     from clan.errors import UsageError, did_you_mean
     from clan.networks.routes import all_routes
@@ -108,19 +118,26 @@ def overview(clan_dir: str | None, *, name: str | None, as_json: bool) -> None:
     _show(seen, as_json=as_json, by_machine=False)
 
 
-@network.command()
-@click.argument("machine")
-@click.option("--network", "-n", "name", metavar="NETWORK", help="Look at this network only.")
+@network.command(
+    cls=Command,
+    examples=(
+        "clan network ping nas",
+        "clan network ping nas --network wireguard",
+    ),
+)
+@click.argument("machine", shell_complete=machine_names)
+@click.option(
+    "--network",
+    "-n",
+    "name",
+    metavar="NETWORK",
+    shell_complete=instance_names,
+    help="Look at this network only.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print what was seen as JSON.")
 @click.pass_obj
 def ping(clan_dir: str | None, *, machine: str, name: str | None, as_json: bool) -> None:
-    """Look whether MACHINE answers on each of its networks; exit with 1 when it does on none.
-
-    \b
-    Examples:
-      clan network ping nas
-      clan network ping nas --network wireguard
-    """  # noqa: D301 (click's mark for text that keeps its lines)
+    """Look whether MACHINE answers on each of its networks; exit with 1 when it does on none."""
     reach = Reach.of(clan_dir)
     found = only(reach.destination(machine), name)
     seen = _look(reach, found.routes)

@@ -6,6 +6,7 @@ standard error, so that a pipe never sees a warning.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 GAP = "  "
-_NARROWEST = 20
-"""Columns that the last column of a table gets even where there is no room for them."""
+_NARROWEST = 12
+"""Columns that a column of a table keeps even where there is no room for them."""
 
 
 def wants_color() -> bool | None:
@@ -57,21 +58,20 @@ def heading(text: str) -> str:
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, width: int | None) -> str:
     """Return rows under a head and a rule, each column as wide as its widest cell.
 
-    Where that is wider than `width`, the last column is broken between words. Cells hold no
+    Where that is wider than `width`, the widest columns are broken between words. Cells hold no
     control characters afterwards, whatever they held before.
     """
     cells = [[_clean(cell) for cell in row] for row in rows]
     widths = [
         max(columns_of(cell) for cell in column) for column in zip([*columns], *cells, strict=True)
     ]
-    before = sum(widths[:-1]) + len(GAP) * (len(widths) - 1)
-    if width is not None and before + widths[-1] > width:
-        widths[-1] = max(width - before, _NARROWEST)
-    lines = [heading(_row(columns, widths)), "-" * (before + widths[-1])]
+    gaps = len(GAP) * (len(widths) - 1)
+    while width is not None and sum(widths) + gaps > width and max(widths) > _NARROWEST:
+        widths[widths.index(max(widths))] -= 1
+    lines = [heading(_row(columns, widths)), "-" * (sum(widths) + gaps)]
     for row in cells:
-        first, *more = _wrapped(row[-1], widths[-1])
-        lines.append(_row([*row[:-1], first], widths))
-        lines += [" " * before + line for line in more]
+        broken = [_wrapped(cell, width) for cell, width in zip(row, widths, strict=True)]
+        lines += [_row(line, widths) for line in itertools.zip_longest(*broken, fillvalue="")]
     return "\n".join(lines)
 
 

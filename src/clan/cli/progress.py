@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sys
 import time
@@ -19,19 +20,56 @@ def counting(what: str, total: int) -> Iterator[Callable[[], None]]:
     """Show `what done/total` on standard error; what is yielded counts one more."""
     begin = time.monotonic()
     done = 0
-    shown = False
+    line = Line()
 
     def count() -> None:
-        nonlocal done, shown
+        nonlocal done
         done += 1
-        if sys.stderr.isatty() and time.monotonic() - begin > QUIET:
-            shown = True
-            sys.stderr.write(f"\r\x1b[K{what} {done}/{total}")
-            sys.stderr.flush()
+        if time.monotonic() - begin > QUIET:
+            line.show(f"{what} {done}/{total}")
 
     try:
         yield count
     finally:
-        if shown:
+        line.erase()
+
+
+class Waiting:
+    """Shows what is waited for and for how long, until it is told to stop. Needs a running loop."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.line = Line()
+        self.loop = asyncio.get_running_loop()
+        self.begin = self.loop.time()
+        self.timer = self.loop.call_later(QUIET, self._show)
+
+    def _show(self) -> None:
+        self.line.show(f"{self.what} ({self.loop.time() - self.begin:.0f} s)")
+        self.timer = self.loop.call_later(QUIET, self._show)
+
+    def stop(self) -> None:
+        """Show nothing any more."""
+        self.timer.cancel()
+        self.line.erase()
+
+
+class Line:
+    """The terminal's last line, where standard error is a terminal; nothing anywhere else."""
+
+    def __init__(self) -> None:
+        self.shown = False
+
+    def show(self, text: str) -> None:
+        """Replace what the line shows."""
+        if sys.stderr.isatty():
+            self.shown = True
+            sys.stderr.write(f"\r\x1b[K{text}")
+            sys.stderr.flush()
+
+    def erase(self) -> None:
+        """Leave the line as if nothing had been there."""
+        if self.shown:
+            self.shown = False
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()

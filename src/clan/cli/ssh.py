@@ -11,21 +11,25 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from clan.cli.ask import confirm, has_terminal
+from clan.cli.command import Command
+from clan.cli.complete import instance_names, machine_names
 from clan.cli.output import note, say, say_json, warn
+from clan.cli.progress import Waiting
 from clan.cli.reach import Reach, only, straight_to
 from clan.errors import ClanError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from clan.networks.connect import Reached
     from clan.networks.hostkeys import Meeting
     from clan.networks.routes import Destination
+    from clan.networks.shell import Request
 
 SSH_FAILED = 255
 
 
-class SshCommand(click.Command):
+class SshCommand(Command):
     """A command whose own failures exit with 255, so that every other status is the remote's."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
@@ -53,10 +57,25 @@ def _failing_as_ssh_does() -> Iterator[None]:
         raise click.exceptions.Exit(SSH_FAILED) from fault
 
 
-@click.command(cls=SshCommand)
-@click.argument("destination", metavar="[USER@]MACHINE")
+@click.command(
+    cls=SshCommand,
+    examples=(
+        "clan ssh nas",
+        "clan ssh admin@nas -- systemctl status",
+        "clan ssh --explain --action bulk nas true",
+        "clan ssh --network tor nas",
+        "clan ssh --ssh-option LocalForward=8080:localhost:80 nas",
+    ),
+)
+@click.argument("destination", metavar="[USER@]MACHINE", shell_complete=machine_names)
 @click.argument("command", nargs=-1)
-@click.option("--network", "-n", metavar="NETWORK", help="Use this network only.")
+@click.option(
+    "--network",
+    "-n",
+    metavar="NETWORK",
+    shell_complete=instance_names,
+    help="Use this network only.",
+)
 @click.option(
     "--target-host", metavar="[USER@]HOST[:PORT]", help="Go to this address instead of choosing."
 )
@@ -98,15 +117,7 @@ def ssh(
     """Log in to MACHINE over the best network that works now, or run COMMAND there.
 
     The exit status is the remote command's; 255 is a failure of ssh or of clan.
-
-    \b
-    Examples:
-      clan ssh nas
-      clan ssh admin@nas -- systemctl status
-      clan ssh --explain --action bulk nas true
-      clan ssh --network tor nas
-      clan ssh --ssh-option LocalForward=8080:localhost:80 nas
-    """  # noqa: D301 (click's mark for text that keeps its lines)
+    """
     user, at, name = destination.rpartition("@")
     if not name or (at and not user) or user.startswith("-"):
         raise click.UsageError(f"{destination!r} is not [USER@]MACHINE")
@@ -116,6 +127,18 @@ def ssh(
     if dry_run:
         _dry_run(reach, found, action=action, as_json=as_json)
         return
+
+    from clan.networks.choose import Action
+    from clan.networks.hostkeys import FirstContact
+    from clan.networks.shell import Request
+
+    request = Request(
+        action=Action(action),
+        user=user or None,
+        policy=FirstContact(host_key),
+        options=ssh_option,
+        command=command,
+    )
 
     def tell(reached: Reached) -> None:
         from clan.cli import explain as shown
@@ -129,35 +152,37 @@ def ssh(
             place = f"{reached.route.network.name}, {reached.connection.address}"
             note(f"{found.machine}: over {place}")
 
-    from clan.networks.choose import Action
-    from clan.networks.hostkeys import FirstContact
-    from clan.networks.shell import Desk, Request, shell
+    sys.exit(asyncio.run(_log_in(reach, found, request, tell)))
 
-    request = Request(
-        action=Action(action),
-        user=user or None,
-        policy=FirstContact(host_key),
-        options=ssh_option,
-        command=command,
-    )
+
+async def _log_in(
+    reach: Reach, found: Destination, request: Request, tell: Callable[[Reached], None]
+) -> int:
+    from clan.networks.shell import Desk, shell
+
+    waiting = Waiting(f"{found.machine}: looking for a way")
+
+    def reached(by: Reached) -> None:
+        waiting.stop()
+        tell(by)
+
     desk = Desk(
         ask=_ask if has_terminal() else None,
-        tell=tell,
+        tell=reached,
         warn=warn,
         record=lambda key: reach.record_host_key(found.machine, key),
     )
-    sys.exit(
-        asyncio.run(
-            shell(
-                found,
-                request,
-                host_key=reach.store.host_key(found.machine),
-                context=reach.context(interactive=desk.ask is not None),
-                memories=reach.memories,
-                desk=desk,
-            )
+    try:
+        return await shell(
+            found,
+            request,
+            host_key=reach.store.host_key(found.machine),
+            context=reach.context(interactive=desk.ask is not None),
+            memories=reach.memories,
+            desk=desk,
         )
-    )
+    finally:
+        waiting.stop()
 
 
 async def _ask(meeting: Meeting, key: str) -> bool:

@@ -8,10 +8,19 @@ from typing import Any
 
 import click
 
+from clan.cli.command import Command
 from clan.cli.reach import Reach, clan_program
 
 
-@click.command(name="ssh-config")
+@click.command(
+    "ssh-config",
+    cls=Command,
+    examples=(
+        "clan ssh-config >> ~/.ssh/config",
+        "clan ssh-config > ~/.ssh/clan && echo 'Include clan' >> ~/.ssh/config",
+        "clan ssh-config > clan.ssh && rsync -e 'ssh -F clan.ssh' file nas.family:",
+    ),
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the settings as JSON.")
 @click.pass_obj
 def ssh_config(clan_dir: str | None, *, as_json: bool) -> None:
@@ -19,13 +28,7 @@ def ssh_config(clan_dir: str | None, *, as_json: bool) -> None:
 
     They hold for all that runs ssh: scp, sftp, rsync, git, Ansible. Each connection goes through
     `clan connect`; options that a network itself asks for apply with `clan ssh` only.
-
-    \b
-    Examples:
-      clan ssh-config >> ~/.ssh/config
-      clan ssh-config > ~/.ssh/clan && echo 'Include clan' >> ~/.ssh/config
-      clan ssh-config > clan.ssh && rsync -e 'ssh -F clan.ssh' file nas.family:
-    """  # noqa: D301 (click's mark for text that keeps its lines)
+    """
     from clan.cli.context import load_clan
     from clan.networks.routes import destination
 

@@ -7,6 +7,7 @@ refuses an edit that would make a fault that was not there. What an edit does is
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -53,7 +54,7 @@ def apply(path: Path, registry: Registry, change: Callable[[Inventory], Edit]) -
         edit = change(inventory)
         refuse_new_faults(inventory, edit, registry)
         _write(edit, inventory.source)
-        return _staged(edit, path.parent, [path])
+        return _staged(edit, [path])
 
 
 def as_it_is(path: Path) -> Inventory:
@@ -84,9 +85,9 @@ def apply_rename(
                 _copy_vars(old, new)
             _write(edit, inventory.source)
         if not old.is_dir():
-            return _staged(edit, path.parent, [path])
+            return _staged(edit, [path])
         _remove_vars(old)
-        return _staged(edit, path.parent, [path, old, new])
+        return _staged(edit, [path], [old, new])
 
 
 def _finish(
@@ -136,10 +137,14 @@ def _write(edit: Edit, before: Source) -> None:
         write_atomic(before.path, edit.source.text)
 
 
-def _staged(edit: Edit, directory: Path, changed: list[Path]) -> Applied:
-    complaint = stage(directory, changed)
-    warnings = () if complaint is None else (f"git could not stage the change: {complaint}",)
-    return Applied(edit=edit, changed=tuple(changed), warnings=warnings)
+def _staged(edit: Edit, *changed: list[Path]) -> Applied:
+    """Stage what changed; each list is of one folder, for the vars may be in another repository."""
+    complaints = [stage(paths[0].parent, paths) for paths in changed]
+    return Applied(
+        edit=edit,
+        changed=tuple(path for paths in changed for path in paths),
+        warnings=tuple(f"git could not stage the change: {said}" for said in complaints if said),
+    )
 
 
 def refuse_new_faults(inventory: Inventory, edit: Edit, registry: Registry) -> None:
@@ -148,11 +153,16 @@ def refuse_new_faults(inventory: Inventory, edit: Edit, registry: Registry) -> N
     before = faults_of(inventory.source, registry) if after else []
     if edit.renamed is not None:
         before = [renamed_fault(fault, *edit.renamed) for fault in before]
-    seen = {(_without_indices(fault.key), fault.message) for fault in before}
+    # Of three machines with one address, two are left with it when one goes: the same fault in
+    # other words. So a key may have as many faults as it had.
+    allowed = Counter(_without_indices(fault.key) for fault in before)
+    found = Counter(_without_indices(fault.key) for fault in after)
+    said = {fault.message for fault in before}
     new = [
         replace(fault, file=None, line=None)  # a line of a text that is on no disk
         for fault in after
-        if (_without_indices(fault.key), fault.message) not in seen
+        if fault.message not in said
+        and found[_without_indices(fault.key)] > allowed[_without_indices(fault.key)]
     ]
     if new:
         raise InventoryError(new, hint="nothing was changed: the clan would have these faults")

@@ -15,6 +15,7 @@ from clan.errors import ClanError, Fault, InventoryError, UsageError, did_you_me
 from clan.inventory import names
 from clan.inventory.document import Document
 from clan.inventory.document.write import nix_lines
+from clan.inventory.known import known
 from clan.inventory.references import Reference, references
 
 if TYPE_CHECKING:
@@ -271,15 +272,6 @@ def remove_instance(inventory: Inventory, name: str) -> Edit:
 
 
 # -- what they share ---------------------------------------------------------------------------
-
-
-def known(name: str, there: Collection[str], kind: str) -> str:
-    """Return the name; a ClanError names the nearest when it is not there."""
-    if name in there:
-        return name
-    near = did_you_mean(name, there)
-    listed = f"there are {', '.join(sorted(there))}" if 0 < len(there) < 10 else None  # noqa: PLR2004
-    raise ClanError(f"there is no {kind} {name!r}", hint=near or listed)
 
 
 def _refuse(fault: str | None) -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # Names compared for suggestions in one run. A file of ten thousand misspelt names gets its faults
 # at once and goes without most suggestions, instead of waiting minutes for them.
 COMPARISONS = 300_000
+LONGEST_QUOTE = 40
+LONGEST_LIST = 12
 
 
 class Faults:
@@ -57,7 +59,7 @@ class Faults:
             return near
         if not known:
             return f"there are no {what}"
-        return f"{what}: {', '.join(sorted(known))}" if len(known) <= 12 else None  # noqa: PLR2004
+        return f"{what}: {', '.join(sorted(known))}" if len(known) <= LONGEST_LIST else None
 
 
 def type_name(value: Any) -> str:
@@ -75,4 +77,6 @@ def described(value: Any) -> str:
     if value is None or isinstance(value, list | dict):
         return type_name(value)
     text = str(value).lower() if isinstance(value, bool) else str(value)
-    return repr(text) if isinstance(value, str) and len(text) <= 40 else text[:40]  # noqa: PLR2004
+    if len(text) > LONGEST_QUOTE:
+        text = f"{text[:LONGEST_QUOTE]}…"
+    return repr(text) if isinstance(value, str) else text

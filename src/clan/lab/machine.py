@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from clan.errors import LabError
 from clan.lab.config import Mdns, host_name
 from clan.lab.network import inside
+from clan.lab.place import LAUNCHER
 from clan.lab.processes import Group, Runner, start
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def prepare(unit: Unit, image: Image, authorised_key: str, token: int, run: Runn
     if mdns is Mdns.RESOLVED:
         files["etc/systemd/resolved.conf.d/lab.conf"] = "[Resolve]\nMulticastDNS=yes\n"
     if unit.machine.clan:
-        files["usr/local/bin/clan"] = f'#!/bin/sh\nexec {sys.executable} -m clan "$@"\n'
+        files["usr/local/bin/clan"] = LAUNCHER
     upper = unit.folder / "upper"
     for path, text in files.items():
         _write(upper, path, text)
@@ -190,8 +191,13 @@ def binds(state: State, clan_dir: Path) -> list[str]:
         )
     programs = {folder for folder in (prefix, base, source) if folder != Path("/usr")}
     shared = [clan_dir, state.agent.parent, *state.private.values()]
-    read_only = [f"--bind-ro={folder}" for folder in sorted(programs)]
-    return read_only + [f"--bind={folder}" for folder in shared]
+    read_only = [f"--bind-ro={_escaped(folder)}" for folder in sorted(programs)]
+    return read_only + [f"--bind={_escaped(folder)}" for folder in shared]
+
+
+def _escaped(folder: Path) -> str:
+    """Write a path for nspawn, which takes what follows a colon for something else."""
+    return str(folder).replace(":", "\\:")
 
 
 def _write(upper: Path, path: str, text: str) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clan.errors import LabError
 from clan.lab.processes import start
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from clan.lab.processes import Runner
     from clan.lab.state import State
@@ -19,10 +21,11 @@ if TYPE_CHECKING:
 _SYSCTLS = 'for set; do [ -e "${set%%=*}" ] && echo "${set#*=}" >"${set%%=*}"; done; :'
 
 
-def apply(topology: Topology, state: State, run: Runner) -> None:
-    """Make all of a lab's network; nothing of it may be there yet.
+def apply(topology: Topology, state: State, run: Runner) -> dict[str, int]:
+    """Make all of a lab's network, of which nothing may be there; return its daemons' processes.
 
-    Raises LabError when the kernel refuses a part of it.
+    Raises LabError when the kernel refuses a part of it. A daemon may still end by itself when this
+    is done: `check` finds out.
     """
     names = [namespace.name for namespace in topology.namespaces]
     run.step(["ip", "-batch", "-"], text="".join(f"netns add {name}\n" for name in names))
@@ -34,8 +37,16 @@ def apply(topology: Topology, state: State, run: Runner) -> None:
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         for done in [pool.submit(_set, namespace, run) for namespace in topology.namespaces]:
             done.result()
-    for daemon in topology.daemons:
-        _start(daemon, state)
+    return {daemon.name: _start(daemon, state) for daemon in topology.daemons}
+
+
+def check(daemons: Mapping[str, int], state: State) -> None:
+    """Raise LabError with the last words of a daemon that has ended."""
+    running = set(state.group.processes())
+    for name, process in daemons.items():
+        if process not in running:
+            log = (state.daemons / f"{name}.log").read_text(errors="replace")
+            raise LabError(f"the lab's {name} ended: {log.strip()[-500:]}")
 
 
 def inside(namespace: str, argv: Sequence[str]) -> list[str]:
@@ -49,6 +60,12 @@ def ip(namespace: str, lines: Sequence[str], run: Runner) -> None:
     run.step(["ip", "-netns", namespace, "-batch", "-"], text=text)
 
 
+def links_down(namespace: str, run: Runner) -> set[str]:
+    """Return the links of a namespace that are set down."""
+    listed = json.loads(run.step(["ip", "-netns", namespace, "-json", "link"]))
+    return {link["ifname"] for link in listed if "UP" not in link["flags"]}
+
+
 def _set(namespace: Namespace, run: Runner) -> None:
     ip(namespace.name, namespace.ip, run)
     if namespace.tc:
@@ -58,10 +75,10 @@ def _set(namespace: Namespace, run: Runner) -> None:
         run.step(inside(namespace.name, ["nft", "-f", "-"]), text=namespace.nft)
 
 
-def _start(daemon: Daemon, state: State) -> None:
+def _start(daemon: Daemon, state: State) -> int:
     if daemon.config:
         (state.daemons / f"{daemon.name}.conf").write_text(daemon.config)
-    start(
+    return start(
         inside(daemon.namespace, daemon.argv),
         state.group.child("daemons"),
         folder=state.daemons,

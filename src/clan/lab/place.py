@@ -43,15 +43,26 @@ shift 3
 exec "$@"
 """
 
+LAUNCHER = f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m clan "$@"\n'
+"""A program that is this `clan`, at the admin's place and on machines that have it."""
+
 _PROXIES = {"http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"}
 
 
 def at_admin(state: State, argv: Sequence[str]) -> list[str]:
     """Return a command that runs `argv` at the admin's place; it stays one process throughout."""
     group = hierarchies()[0] / state.group.child(RUNS).path
-    script = ["sh", "-c", _PLACE, "place", str(group), str(state.resolver), str(state.mount)]
+    script = ["sh", "-c", _PLACE, "clan lab run", str(group), str(state.resolver), str(state.mount)]
     mounts = ["unshare", "--mount", "--propagation", "slave"]
     return inside(admin_of(state.name), [*mounts, *script, *argv])
+
+
+def install(state: State) -> None:
+    """Make `clan` at the admin's place this very one, whatever PATH there says."""
+    state.programs.mkdir()
+    program = state.programs / "clan"
+    program.write_text(LAUNCHER)
+    program.chmod(0o755)
 
 
 def environment(state: State, clan_dir: Path, inherited: Mapping[str, str]) -> dict[str, str]:
@@ -60,7 +71,8 @@ def environment(state: State, clan_dir: Path, inherited: Mapping[str, str]) -> d
     What the lab has of its own replaces what is inherited. Proxies are left out: none is in reach.
     """
     kept = {name: text for name, text in inherited.items() if name.lower() not in _PROXIES}
-    return kept | variables(state, clan_dir)
+    path = f"{state.programs}:{kept.get('PATH', os.defpath)}"
+    return kept | variables(state, clan_dir) | {"PATH": path}
 
 
 def variables(state: State, clan_dir: Path) -> dict[str, str]:

@@ -25,15 +25,21 @@ _PATIENCE = 20.0
 _TOLD = 12
 """Lines, the last ones, that an error repeats of what a program said."""
 
-# Waits until it is in its group; when the starter dies before that, it ends here.
-_GATE = 'read -r go && exec "$@" </dev/null'
+# Waits until it is in its group; when the starter dies before that, it ends here. What it starts is
+# in the group from birth, and init's child once this ends: nobody has to wait for it.
+_GATE = 'read -r log || exit 1; "$@" </dev/null >>"$log" 2>&1 & echo "$!"'
 
 
 def hierarchies() -> tuple[Path, ...]:
-    """Return where control groups are made: cgroup2 first, then systemd's own where it is apart."""
+    """Return where control groups are made: cgroup2 first, then systemd's own where it is apart.
+
+    Raises LabError where there is no cgroup2, without which a lab could not be ended for sure.
+    """
     top = Path("/sys/fs/cgroup")
     if (top / "cgroup.controllers").exists():
         return (top,)
+    if not (top / "unified").is_dir():
+        raise LabError(f"the lab needs cgroup2, and there is none at {top}")
     return tuple(top / name for name in ("unified", "systemd") if (top / name).is_dir())
 
 
@@ -136,37 +142,35 @@ class Runner:
         return done.stdout
 
 
+def require(programs: Sequence[str]) -> None:
+    """Raise MissingProgramError for the first program that is not installed."""
+    for program in programs:
+        if shutil.which(program) is None:
+            raise missing(program)
+
+
 def start(
     argv: Sequence[str],
     group: Group,
     *,
     folder: Path,
     log: Path,
-    env: Mapping[str, str] | None = None,
 ) -> int:
     """Start a program in a group and return its process id; it outlives this process.
 
     It runs in `folder`, its output is added to the file `log`, and its input is empty.
     """
-    if shutil.which(argv[0]) is None:
-        raise missing(argv[0])
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            ["sh", "-c", _GATE, "lab", *argv],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=output,
-            cwd=folder,
-            env=None if env is None else {**os.environ, **env},
-            start_new_session=True,
-        )
-    group.join(process.pid)
-    if process.stdin:
-        with process.stdin as gate:
-            gate.write(b"go\n")
-    # It is the lab's from here on, not this process's child to wait for.
-    process.returncode = 0
-    return process.pid
+    with subprocess.Popen(
+        ["sh", "-c", _GATE, "lab", *argv],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        start_new_session=True,
+    ) as gate:
+        group.join(gate.pid)
+        printed, _ = gate.communicate(f"{log}\n")
+    return int(printed)
 
 
 def missing(program: str) -> MissingProgramError:

@@ -5,23 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from clan.networks.race import GRACE, STAGGER, Lap
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from clan.model.route import Route
     from clan.networks.memory import Memory
+    from clan.networks.race import Lap
     from clan.networks.technology import Connection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One route in a race: why it stood where it did, how it went, and what it led to."""
+    """One route in a race: why it stood where it did, how it went, and what it led to.
+
+    `patience` is for how many seconds it may be silent and work.
+    """
 
     route: Route
     why: str
     lap: Lap
+    patience: float
     connection: Connection | None = None
 
     @property
@@ -56,8 +59,8 @@ def remembered(
 ) -> Memory:
     """Return what is remembered of a machine after a race that took `seconds`.
 
-    A network that was still silent when a worse one won, after a whole stagger and grace, counts
-    as failed: next time it must not cost that wait again.
+    A network that was still silent when a worse one won, for longer than it may need, counts as
+    failed: next time it must not cost that wait again.
     """
     for attempt in attempts:
         network, lap = attempt.route.network.name, attempt.lap
@@ -73,7 +76,7 @@ def remembered(
             memory = memory.failed(network, underlay, error=lap.error, now=now)
         elif attempt.result == "unanswered" and lap.started is not None:
             silent = seconds - lap.started
-            if silent >= STAGGER + GRACE:
+            if silent >= attempt.patience:
                 error = f"no answer in {silent:.1f} s"
                 memory = memory.failed(network, underlay, error=error, now=now)
     return memory

@@ -173,6 +173,7 @@ async def reach(
             route=ranked.route,
             why=ranked.why,
             lap=lap,
+            patience=loaded[ranked.route.network.technology].patience(ranked.route),
             connection=outcome.value.connection
             if outcome.value is not None and index == outcome.winner
             else None,

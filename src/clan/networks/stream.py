@@ -27,12 +27,15 @@ if TYPE_CHECKING:
     from clan.model.route import Jump
     from clan.system.names import SocketAddress
 
-CONNECT_LIMIT = 10.0
-"""Seconds a TCP connection may take."""
+CONNECT_LIMIT = 5.0
+"""Seconds a TCP connection may take: two repetitions of what was lost on the way."""
 BANNER_LIMIT = 10.0
 """Seconds an ssh server may take to show its banner."""
 JUMP_LIMIT = 30.0
 """Seconds until the banner is there through jump hosts, each with a login of its own."""
+JUMP_TRIES = 4
+WRONG_KEY = "Host key verification failed"
+"""What ssh says, in every language, when another key was shown than is demanded."""
 PREAMBLE = 8192
 """Bytes a server may send before its banner (RFC 4253, section 4.2 allows lines before it)."""
 PREAMBLE_LIMIT = 1.0
@@ -148,19 +151,32 @@ async def open_jump(
     The stream is one end of a socket pair; the other is `ssh -W`'s, which ends when the stream
     does. The round trip it reports holds the logins on the way.
     """
-    loop = asyncio.get_running_loop()
     shown = f"{host_port(host, port)} via {', '.join(str(jump) for jump in jumps)}"
     if shown in aim.avoid:
         raise SetAsideError(shown)
+    command = jump_command(host, port, jumps, context)
+    if jumps[-1].machine is not None:
+        # Where something else answered for a machine of the clan, its address is set aside by the
+        # time that ssh gives up, and the next try goes elsewhere.
+        for _ in range(JUMP_TRIES - 1):
+            with contextlib.suppress(_WrongJumpError):
+                return await _jump(command, shown, aim)
+    return await _jump(command, shown, aim)
+
+
+class _WrongJumpError(DialError):
+    """What answered for a jump host was not it."""
+
+
+async def _jump(command: Sequence[str], shown: str, aim: Aim) -> Connection:
+    loop = asyncio.get_running_loop()
+    begin = loop.time()
     ours, theirs = socket.socketpair()
     with closing_on_failure(ours), tempfile.TemporaryFile() as said:
-        begin = loop.time()
         with theirs:
+            ends = theirs.fileno()
             ssh = subprocess.Popen(  # noqa: ASYNC220 (starting is quick; nothing is waited for)
-                jump_command(host, port, jumps, context),
-                stdin=theirs.fileno(),
-                stdout=theirs.fileno(),
-                stderr=said,
+                command, stdin=ends, stdout=ends, stderr=said
             )
         ours.setblocking(False)
         try:
@@ -170,9 +186,10 @@ async def open_jump(
             ssh.terminate()
             ssh.wait()
             said.seek(0)
-            words = said.read(4096).decode("utf-8", "replace").strip().splitlines()
+            words = said.read(4096).decode("utf-8", "replace").strip()
             if isinstance(fault, DialError) and words:
-                raise DialError(f"{shown}: {words[-1].rstrip()}") from None
+                kind = _WrongJumpError if WRONG_KEY in words else DialError
+                raise kind(f"{shown}: {words.splitlines()[-1].rstrip()}") from None
             raise
         # It ends by itself when the stream does, perhaps after this process; nobody else waits.
         threading.Thread(target=ssh.wait, name="reap ssh -W", daemon=True).start()

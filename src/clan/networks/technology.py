@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from clan.system.underlay import Underlay
 
 
+USUAL_PATIENCE = 0.35
+"""Seconds: what connects at once has long connected then, on the far side of the earth too."""
+
+
 class Throughput(enum.IntEnum):
     """How much a technology carries, in classes: what `--action bulk` looks at first."""
 
@@ -119,6 +123,14 @@ class NetworkTechnology(ABC):
     @abstractmethod
     def running(self, network: Network, context: Context) -> bool:
         """Say whether a connection would find the network running here, starting nothing."""
+
+    def patience(self, route: Route) -> float:
+        """Return the seconds after which silence on a route means that it does not work now.
+
+        A worse network may be used before; silence for longer puts this one behind next time.
+        """
+        del route
+        return USUAL_PATIENCE
 
     @abstractmethod
     def session(self, network: Network, context: Context) -> AbstractAsyncContextManager[Session]:

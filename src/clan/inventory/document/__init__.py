@@ -15,7 +15,7 @@ import json
 import tomllib
 from typing import TYPE_CHECKING, Any
 
-from clan.errors import ClanError
+from clan.errors import ClanError, dotted
 from clan.inventory.document.add import added
 from clan.inventory.document.remove import removed
 from clan.inventory.document.rename import renamed, renamed_data
@@ -66,8 +66,10 @@ class Document:
         """Add the table `value` as `name` in the table `parent`, in the manner of its elements."""
         data = copy.deepcopy(self.data)
         holder = data
-        for key in parent:
+        for depth, key in enumerate(parent, 1):
             holder = holder.setdefault(key, {})
+            if not isinstance(holder, dict):
+                raise ClanError(f"{dotted(parent[:depth])} is no table")
         holder[name] = copy.deepcopy(dict(value))
         self._change([added(self._text, self._outline(), parent, name, value)], data, "add this")
 

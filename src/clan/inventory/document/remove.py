@@ -46,7 +46,7 @@ def removed(text: bytes, outline: Outline, path: KeyPath) -> Iterator[Splice]:
     ]
     # Where headers or dotted keys about the element are all that makes the table that held it,
     # the first of them is shortened to make that table.
-    last_child = not _holder_remains(outline, path, starts, places)
+    last_child = not _holder_remains(outline, path, places)
     for section in sections:
         if last_child:
             yield from _shortened_section(text, section, len(path) - 1)
@@ -65,19 +65,16 @@ def removed(text: bytes, outline: Outline, path: KeyPath) -> Iterator[Splice]:
         last_child = False
 
 
-def _holder_remains(outline: Outline, path: KeyPath, starts: set[int], places: list[Place]) -> bool:
+def _holder_remains(outline: Outline, path: KeyPath, places: list[Place]) -> bool:
     """Say whether something else in the text still makes the table that held the element."""
     holder = path[:-1]
     if not holder or any(place.node is not None for place in places):
         return True
-    gone = {place.pair.start for place in places}
-    headers = (section for section in outline.sections if section.start not in starts)
-    if any(section.path[: len(holder)] == holder for section in headers):
+    headers = (section.path for section in outline.sections)
+    if any(each[: len(holder)] == holder and each[: len(path)] != path for each in headers):
         return True
     return any(
-        place.path[: len(holder)] == holder
-        and place.section.start not in starts
-        and place.pair.start not in gone
+        place.path[: len(holder)] == holder and place.path[: len(path)] != path
         for place in outline.places()
     )
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from clan.model.route import Network, Route
     from clan.system.names import SocketAddress
 
+JUMP_PATIENCE = 5.0
+"""Seconds a login at a jump host may take."""
 NAME_LIMIT = 5.0
 """Seconds a name server may take."""
 
@@ -37,6 +39,10 @@ class Internet(NetworkTechnology):
         """Whether any route leads out of this computer."""
         del network
         return bool(context.locate().sources)
+
+    def patience(self, route: Route) -> float:
+        """Return the seconds it may take: each jump host is a login of its own."""
+        return JUMP_PATIENCE * len(route.jumps) or super().patience(route)
 
     @contextlib.asynccontextmanager
     async def session(self, network: Network, context: Context) -> AsyncIterator[Session]:

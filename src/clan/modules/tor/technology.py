@@ -56,6 +56,11 @@ class Tor(NetworkTechnology):
             probe.settimeout(0.5)
             return probe.connect_ex(SOCKS) == 0
 
+    def patience(self, route: Route) -> float:
+        """Return the seconds that a circuit to an onion service may take."""
+        del route
+        return CIRCUIT_LIMIT
+
     @contextlib.asynccontextmanager
     async def session(self, network: Network, context: Context) -> AsyncIterator[Session]:
         """Use the Tor that runs here."""

@@ -18,9 +18,9 @@ from pydantic import AfterValidator, Field
 
 from clan.errors import Fault, did_you_mean
 from clan.inventory.names import is_domain
-from clan.inventory.target import host_fault
 from clan.model.exports import Exports, Networking, Peer
 from clan.model.module import MachineName, Module, Role, Settings
+from clan.model.target import host_fault
 from clan.modules.wireguard.addresses import controller_address, peer_address, subnet, suffix
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def check_others(instance: Instance, clan: Clan) -> Iterator[Fault]:
             continue
         if (WireguardSettings.of(other).domain or other.name).casefold() == domain.casefold():
             yield Fault(
-                message=f"domain {domain!r} is instance {other.name!r}'s already",
+                message=f"domain {domain!r} is taken by instance {other.name!r}",
                 key=instance.where("domain"),
             )
         for name, member in instance.members["controller"].items():
@@ -197,7 +197,7 @@ def check_others(instance: Instance, clan: Clan) -> Iterator[Fault]:
             port = ControllerSettings.of(member).port
             if port == ControllerSettings.of(theirs).port:
                 yield Fault(
-                    message=f"port {port} on {name!r} is instance {other.name!r}'s already",
+                    message=f"port {port} on {name!r} is taken by instance {other.name!r}",
                     key=member.where("port"),
                     hint="give each instance on a machine its own port",
                 )

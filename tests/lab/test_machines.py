@@ -211,6 +211,16 @@ def test_a_pulled_cable_is_noticed_and_comes_back(lab: Lab) -> None:
     until(20, lambda: addresses(lab, "my_nas") == ("192.168.1.10", "2001:db8:2::11"))
 
 
+def test_the_admins_cable_can_be_pulled_too(lab: Lab, ask: Ask) -> None:
+    lab.move("admin", "home")
+    lab.cut(Cut(what="admin"), carrier=True)
+    assert lab.pulled() == {"admin"}
+    assert ask(lab, "connect", VPS, "443") is False
+    lab.restore("admin")
+    until(5, lambda: ask(lab, "connect", VPS, "443"))
+    until(5, lambda: ask(lab, "connect", "2001:db8:1::10", "443"))
+
+
 def test_a_machine_moves_while_it_runs(lab: Lab) -> None:
     leader = lab.unit("laptop").leader()
     lab.move("laptop", "cafe")

@@ -119,7 +119,7 @@ async def one_session_serves_several_dials(subject: Subject) -> None:
 
 
 async def an_address_that_is_set_aside_is_not_used(subject: Subject) -> None:
-    used = set()
+    used: set[str] = set()
     async with subject.technology.session(subject.route.network, CONTEXT) as session:
         for _ in range(8):
             try:

@@ -41,6 +41,7 @@ def show_warnings(warnings: tuple[Fault, ...]) -> None:
 
 
 def vars_folder(directory: Path) -> Path:
-    """Return where the clan's vars are: `vars`, or what CLAN_VARS_DIR names (a lab has its own)."""
-    given = os.environ.get("CLAN_VARS_DIR")
-    return Path(given) if given else directory / "vars"
+    """Return where the vars of the clan in `directory` are."""
+    from clan.vars.store import Store
+
+    return Store.of(directory, os.environ).folder

@@ -22,19 +22,32 @@ if TYPE_CHECKING:
     from clan.model.inventory import KeyPath, Source
 
 
+Wanted = dict[str | int, "Wanted"]
+
+
 @dataclass(slots=True)
 class Spot:
-    """A key of the file: its line, what is below it, and where it is said again."""
+    """A key of the file: its line, what is below it, and where it is said again.
+
+    `wanted` is the part of a fault's key that goes on from here, None when all is wanted: what
+    nobody asks for is not looked into, be it a list of a million numbers.
+    """
 
     line: int
+    wanted: Wanted | None = None
     below: dict[str | int, Spot] = field(default_factory=dict)
     again: list[int] = field(default_factory=list)
+
+    @property
+    def open(self) -> bool:
+        """Whether anything below is asked for."""
+        return self.wanted is None or bool(self.wanted)
 
 
 def located(faults: Sequence[Fault], source: Source) -> tuple[Fault, ...]:
     """Return the faults with the file and, where it can be known, the line; in its order."""
     file = shown(source.path)
-    root = spots(source)
+    root = spots(source, wanted_by(faults))
     found = [
         replace(fault, file=file, line=line_of(fault.key, root) if root else None)
         for fault in faults
@@ -50,6 +63,16 @@ def line_of(key: KeyPath, root: Spot) -> int | None:
             break
         spot = spot.below[part]
     return None if spot is root else spot.line
+
+
+def wanted_by(faults: Sequence[Fault]) -> Wanted:
+    """Return the keys of the faults as a tree."""
+    root: Wanted = {}
+    for fault in faults:
+        below = root
+        for part in fault.key:
+            below = below.setdefault(part, {})
+    return root
 
 
 def repeated_keys(source: Source) -> list[Fault]:
@@ -73,28 +96,31 @@ def repeated_keys(source: Source) -> list[Fault]:
     return sorted(found, key=lambda fault: fault.line or 0)
 
 
-def spots(source: Source) -> Spot | None:
-    """Return the file's keys with their lines; None for Nix."""
+def spots(source: Source, wanted: Wanted | None = None) -> Spot | None:
+    """Return the file's keys with their lines, as deep as they are wanted; None for Nix."""
+    root = Spot(1, wanted)
     if source.language == "toml":
-        return toml_spots(source.text)
-    if source.language == "json":
-        return json_spots(source.text)
-    return None
+        read_toml(source.text, root)
+    elif source.language == "json":
+        read_json(source.text, root)
+    else:
+        return None
+    return root
 
 
 def put(spot: Spot, part: str | int, line: int) -> Spot:
     """Return the spot of a key, made when it is new."""
     if part not in spot.below:
-        spot.below[part] = Spot(line)
+        wanted = None if spot.wanted is None else spot.wanted.get(part, {})
+        spot.below[part] = Spot(line, wanted)
     return spot.below[part]
 
 
-def toml_spots(text: bytes) -> Spot:
-    """Read the lines of a TOML file's keys."""
+def read_toml(text: bytes, root: Spot) -> None:
+    """Put the lines of a TOML file's keys below the root."""
     import tree_sitter_toml
     from tree_sitter import Language, Parser
 
-    root = Spot(1)
     tree = Parser(Language(tree_sitter_toml.language())).parse(text)
     for node in tree.root_node.named_children:
         spot = root
@@ -109,7 +135,6 @@ def toml_spots(text: bytes) -> Spot:
         for pair in pairs:
             if pair.type == "pair":
                 toml_pair(spot, pair)
-    return root
 
 
 def toml_key(spot: Spot, node: Node) -> Spot:
@@ -158,6 +183,8 @@ def toml_pair(spot: Spot, node: Node) -> None:
         opened = [(here, value) for value in values]
         while opened:
             owner, value = opened.pop()
+            if not owner.open:
+                continue
             if value.type == "inline_table":
                 pairs = [each for each in value.named_children if each.type == "pair"]
                 pending += [(owner, each) for each in pairs]
@@ -168,12 +195,11 @@ def toml_pair(spot: Spot, node: Node) -> None:
                 ]
 
 
-def json_spots(text: bytes) -> Spot:
-    """Read the lines of a JSON file's keys."""
+def read_json(text: bytes, root: Spot) -> None:
+    """Put the lines of a JSON file's keys below the root."""
     import tree_sitter_json
     from tree_sitter import Language, Parser
 
-    root = Spot(1)
     tree = Parser(Language(tree_sitter_json.language())).parse(text)
     opened = [(root, node) for node in tree.root_node.named_children]
     while opened:
@@ -181,8 +207,9 @@ def json_spots(text: bytes) -> Spot:
         for part, value, at in json_parts(node):
             if part in owner.below:
                 owner.below[part].again.append(at)
-            opened.append((put(owner, part, at), value))
-    return root
+            spot = put(owner, part, at)
+            if spot.open:
+                opened.append((spot, value))
 
 
 def json_parts(node: Node) -> Iterator[tuple[str | int, Node, int]]:

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from clan.inventory import names
 from clan.inventory.faults import described, type_name
-from clan.inventory.target import parse_target
 from clan.model.inventory import (
     EMPTY,
     InstanceEntry,
@@ -33,6 +32,7 @@ from clan.model.inventory import (
     RoleEntry,
     Target,
 )
+from clan.model.target import parse_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

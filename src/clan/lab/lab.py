@@ -16,7 +16,7 @@ from clan.lab import agent, cuts, image, machine, network, place, proc, topology
 from clan.lab.addresses import plan
 from clan.lab.config import ADMIN
 from clan.lab.machine import Unit
-from clan.lab.processes import Runner
+from clan.lab.processes import Runner, require
 from clan.lab.state import State, boot_id, require_root
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ _INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 _INOTIFY_WANTED = 4096
 """Every machine's systemd takes a dozen of the computer's, whose default is 128 for all of root."""
 
+_PROGRAMS = ("ip", "tc", "nft", "dnsmasq", "nsenter", "systemd-nspawn", "ssh-agent", "ssh-keygen")
 _BOOT_PATIENCE = 60.0
 _POLL = 0.05
 _CARRIER_GAP = 0.1
@@ -68,11 +69,14 @@ class Lab:
         """Bring a lab up and return it once every machine answers and has its addresses.
 
         What an interrupted `up` left is taken away first. A lab that is up already only has its
-        stopped machines started. Raises PrivilegeError unless root, and LabError when the image is
+        stopped machines started.
+
+        Raises PrivilegeError unless root, MissingProgramError, and LabError when the image is
         missing, the lab is up with another configuration, or a machine does not boot within 60 s.
         """
         require_root()
         lab = cls(state=State(name=name), config=config, clan_dir=clan_dir.resolve())
+        require(_PROGRAMS)
         found = image.find()
         with lab.state.locked() as lock:
             run = Runner(lock=lock)
@@ -209,7 +213,6 @@ class Lab:
         bridge, switches = topology.bridge_of(own), topology.switches_of(self.state.name)
         with self._changing() as run:
             if name == ADMIN:
-                network.ip(switches, [f"link set {cable} master {bridge}"], run)
                 self._place_admin(site, run)
                 return
             unit = self.unit(name)
@@ -237,18 +240,18 @@ class Lab:
                 network.ip(table.namespace, [f"link set {device} down"], run)
 
     def restore(self, what: str | None = None) -> None:
-        """Undo every cut of a machine, a site or the admin; of all when `what` is None."""
+        """Undo every cut of a machine, a site or the admin; of all when `what` is None.
+
+        Raises UsageError when what it names is not in the lab.
+        """
         with self._changing() as run:
             if what is not None:
-                table, device = self._where(what)
-                table.remove(what, run)
-                if what not in self.config.sites:
-                    self._plug_in([device], run)
-                return
+                self._where(what)
             for table in self._tables():
-                table.remove(None, run)
-            running = [unit.cable for unit in self.units() if unit.leader() is not None]
-            self._plug_in([*running, topology.ADMIN_CABLE], run)
+                table.remove(what, run)
+            pulled = self.pulled() if what is None else self.pulled() & {what}
+            lines = [f"link set {self._cable(name)} up" for name in pulled]
+            network.ip(topology.switches_of(self.state.name), lines, run)
 
     def cuts(self) -> list[Cut]:
         """Return all cuts in force but pulled cables."""
@@ -368,10 +371,6 @@ class Lab:
             cuts.Table(namespace=topology.internet_of(name), family="inet"),
             cuts.Table(namespace=topology.switches_of(name), family="bridge"),
         )
-
-    def _plug_in(self, cables: Sequence[str], run: Runner) -> None:
-        lines = [f"link set {cable} up" for cable in cables]
-        network.ip(topology.switches_of(self.state.name), lines, run)
 
     @contextmanager
     def _changing(self) -> Iterator[Runner]:

@@ -191,8 +191,13 @@ def binds(state: State, clan_dir: Path) -> list[str]:
         )
     programs = {folder for folder in (prefix, base, source) if folder != Path("/usr")}
     shared = [clan_dir, state.agent.parent, *state.private.values()]
-    read_only = [f"--bind-ro={folder}" for folder in sorted(programs)]
-    return read_only + [f"--bind={folder}" for folder in shared]
+    read_only = [f"--bind-ro={_escaped(folder)}" for folder in sorted(programs)]
+    return read_only + [f"--bind={_escaped(folder)}" for folder in shared]
+
+
+def _escaped(folder: Path) -> str:
+    """Write a path for nspawn, which takes what follows a colon for something else."""
+    return str(folder).replace(":", "\\:")
 
 
 def _write(upper: Path, path: str, text: str) -> None:

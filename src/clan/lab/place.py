@@ -52,7 +52,7 @@ _PROXIES = {"http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"}
 def at_admin(state: State, argv: Sequence[str]) -> list[str]:
     """Return a command that runs `argv` at the admin's place; it stays one process throughout."""
     group = hierarchies()[0] / state.group.child(RUNS).path
-    script = ["sh", "-c", _PLACE, "place", str(group), str(state.resolver), str(state.mount)]
+    script = ["sh", "-c", _PLACE, "clan lab run", str(group), str(state.resolver), str(state.mount)]
     mounts = ["unshare", "--mount", "--propagation", "slave"]
     return inside(admin_of(state.name), [*mounts, *script, *argv])
 

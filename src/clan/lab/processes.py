@@ -31,10 +31,15 @@ _GATE = 'read -r log || exit 1; "$@" </dev/null >>"$log" 2>&1 & echo "$!"'
 
 
 def hierarchies() -> tuple[Path, ...]:
-    """Return where control groups are made: cgroup2 first, then systemd's own where it is apart."""
+    """Return where control groups are made: cgroup2 first, then systemd's own where it is apart.
+
+    Raises LabError where there is no cgroup2, without which a lab could not be ended for sure.
+    """
     top = Path("/sys/fs/cgroup")
     if (top / "cgroup.controllers").exists():
         return (top,)
+    if not (top / "unified").is_dir():
+        raise LabError(f"the lab needs cgroup2, and there is none at {top}")
     return tuple(top / name for name in ("unified", "systemd") if (top / name).is_dir())
 
 
@@ -137,6 +142,13 @@ class Runner:
         return done.stdout
 
 
+def require(programs: Sequence[str]) -> None:
+    """Raise MissingProgramError for the first program that is not installed."""
+    for program in programs:
+        if shutil.which(program) is None:
+            raise missing(program)
+
+
 def start(
     argv: Sequence[str],
     group: Group,
@@ -148,8 +160,6 @@ def start(
 
     It runs in `folder`, its output is added to the file `log`, and its input is empty.
     """
-    if shutil.which(argv[0]) is None:
-        raise missing(argv[0])
     with subprocess.Popen(
         ["sh", "-c", _GATE, "lab", *argv],
         stdin=subprocess.PIPE,

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clan.errors import LabError, PrivilegeError, UsageError
+from clan.errors import PrivilegeError, UsageError
 from clan.lab.processes import Group
 from clan.lab.schema import dump, parse
 
@@ -109,20 +109,14 @@ class State:
         return Group(path=f"clan-lab-{self.name}")
 
     @contextmanager
-    def locked(self, *, wait: bool = True) -> Iterator[int]:
-        """Hold the lab's lock; yields its descriptor.
-
-        Raises LabError when it is held and `wait` is False.
-        """
+    def locked(self) -> Iterator[int]:
+        """Hold the lab's lock, waiting for whoever holds it; yields its descriptor."""
         _LOCKS.mkdir(mode=0o700, exist_ok=True)
         path = _LOCKS / f"{self.name}.lock"
         while True:
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                os.close(lock)
-                raise LabError(f"the lab {self.name!r} is being changed just now") from None
+                fcntl.flock(lock, fcntl.LOCK_EX)
             except BaseException:
                 os.close(lock)
                 raise

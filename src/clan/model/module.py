@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from clan.errors import Fault
     from clan.model.clan import Clan, Instance, RoleMember
+    from clan.model.exports import Var
+    from clan.model.generator import Generator
+    from clan.model.plan import Resource
 
 
 class Settings(BaseModel):
@@ -75,6 +78,13 @@ class Role:
     most: int | None = None
 
 
+class Values(Protocol):
+    """The clan's public vars, to read."""
+
+    def public(self, var: Var) -> str | None:
+        """Return a value without its line end; None while it is not there."""
+
+
 class Module(ABC):
     """A service. A network is a module whose exports hold `networking`."""
 
@@ -93,3 +103,18 @@ class Module(ABC):
         """Return what the instance gives to the rest of the clan. `clan.exports` is empty."""
         del instance, clan
         return Exports()
+
+    def generators(self, instance: Instance, clan: Clan) -> Iterable[Generator]:
+        """Yield how the values that this use needs are made."""
+        del instance, clan
+        return ()
+
+    def plan(
+        self, machine: str, role: str, instance: Instance, clan: Clan, values: Values
+    ) -> Iterable[Resource]:
+        """Yield what a machine with a role must have.
+
+        `values` are the public vars; what is missing there is yielded as Due.
+        """
+        del machine, role, instance, clan, values
+        return ()

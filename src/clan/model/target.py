@@ -1,59 +1,80 @@
-"""Addresses as people write them: `[user@]host[:port]`, IPv6 in brackets when a port follows."""
+"""Addresses as people write them: `[user@]host[:port]`, an IPv6 address with a port in brackets.
+
+It refuses what `ssh` would read as an option or a shell could read as more than one word: these
+texts end up as arguments of programs.
+"""
 
 from __future__ import annotations
 
-import ipaddress
-import re
+import string
 
+from clan.inventory.names import LONGEST_DOMAIN, WORD
 from clan.model.inventory import Target
 
+# Sets instead of patterns: compiling those takes longer than reading a clan's addresses.
+HOST = WORD | set(".")
+USER = WORD | set(".@")
+USER_FIRST = frozenset(string.ascii_letters + "_")
+LONGEST_USER = 64
+LONGEST_ZONE = 15
 MOST_PORT = 65535
-_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
-_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?")
+
+
+def host_fault(host: str) -> str | None:
+    """Return what is wrong with a host name or address, or None."""
+    if ":" in host:
+        return None if is_ipv6(host) else f"{host!r} is no IPv6 address"
+    if not (0 < len(host) <= LONGEST_DOMAIN and HOST.issuperset(host)) or host[0] in "-.":
+        return f"{host!r} is no host name or address"
+    return None
+
+
+def is_ipv6(text: str) -> bool:
+    """Say whether the text is an IPv6 address, with a zone (`fe80::1%eth0`) or without."""
+    import socket
+
+    address, percent, zone = text.partition("%")
+    if percent and not (0 < len(zone) <= LONGEST_ZONE and HOST.issuperset(zone)):
+        return False
+    try:
+        socket.inet_pton(socket.AF_INET6, address)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def parse_target(text: str) -> Target:
-    """Read `[user@]host[:port]`. Raises ValueError saying what is wrong with it.
-
-    A host is a name, an IPv4 address, or an IPv6 address (a zone may follow), which is put in
-    brackets where a port follows and may be put there anyway. What begins with `-` is refused:
-    `ssh` would take it for an option.
-    """
+    """Read `[user@]host[:port]`; ValueError says what is wrong with it."""
     user, at, rest = text.rpartition("@")
-    if at and not _USER.fullmatch(user):
-        raise ValueError(f"{user!r} is not a user name")
-    host, port = rest, ""
-    if rest.startswith("["):
-        host, closed, port = rest[1:].partition("]")
-        if not closed or (port and not port.startswith(":")):
-            raise ValueError(f"{rest!r} has no `]:port` after its IPv6 address")
-        port = port[1:] if port else ""
-        if port == "" and rest.endswith(":"):
-            raise ValueError("a port is missing after `:`")
-        _check_ipv6(host)
-    elif rest.count(":") > 1:
-        _check_ipv6(rest)
-    else:
-        host, colon, port = rest.partition(":")
-        if colon and not port:
-            raise ValueError("a port is missing after `:`")
-        if not _HOST.fullmatch(host):
-            raise ValueError(f"{host!r} is neither a host name nor an address")
-    return Target(host=host, port=_port(port), user=user or None)
+    if at and not is_user(user):
+        raise ValueError(f"{user!r} is no user name")
+    host, port = split_port(rest)
+    fault = host_fault(host)
+    if fault:
+        raise ValueError(fault)
+    if port is not None and not (is_number(port) and 0 < int(port) <= MOST_PORT):
+        raise ValueError(f"{port!r} is no port (1 to {MOST_PORT})")
+    return Target(host=host, port=int(port) if port else None, user=user or None)
 
 
-def _check_ipv6(host: str) -> None:
-    try:
-        ipaddress.IPv6Address(host)
-    except ValueError:
-        raise ValueError(
-            f"{host!r} is not an IPv6 address; with a port it is written [address]:port"
-        ) from None
+def is_user(name: str) -> bool:
+    """Say whether the text can be the name of a user."""
+    return 0 < len(name) <= LONGEST_USER and name[0] in USER_FIRST and USER.issuperset(name)
 
 
-def _port(text: str) -> int | None:
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:6]) <= MOST_PORT:
-        raise ValueError(f"{text!r} is not a port (1 to {MOST_PORT})")
-    return int(text)
+def is_number(text: str) -> bool:
+    """Say whether the text is at most five plain digits; str.isdigit takes those of any script."""
+    return 0 < len(text) <= len(str(MOST_PORT)) and set(string.digits).issuperset(text)
+
+
+def split_port(text: str) -> tuple[str, str | None]:
+    """Part the host from the port; a bare IPv6 address has no port."""
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket or ":" not in host or (rest and not rest.startswith(":")):
+            raise ValueError(f"{text!r} is no IPv6 address in brackets")
+        return host, rest[1:] if rest else None
+    if text.count(":") == 1:
+        host, _, port = text.partition(":")
+        return host, port
+    return text, None

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from clan.model.route import Jump
     from clan.system.names import SocketAddress
 
-CONNECT_LIMIT = 10.0
-"""Seconds a TCP connection may take."""
+CONNECT_LIMIT = 5.0
+"""Seconds a TCP connection may take: two repetitions of what was lost on the way."""
 BANNER_LIMIT = 10.0
 """Seconds an ssh server may take to show its banner."""
 JUMP_LIMIT = 30.0

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from clan.errors import Fault
-from clan.inventory.target import host_fault, is_user, parse_target
 from clan.model.exports import SSH_PORT, Exports, Networking, Peer
 from clan.model.module import MachineNameOrOther, Module, Role, Settings
+from clan.model.target import host_fault, is_user, parse_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

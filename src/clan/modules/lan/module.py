@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 
-from clan.inventory.target import host_fault
 from clan.model.exports import Exports, Networking, Peer
 from clan.model.module import Module, Role, Settings
+from clan.model.target import host_fault
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,9 +18,9 @@ from pydantic import AfterValidator, Field
 
 from clan.errors import Fault, did_you_mean
 from clan.inventory.names import is_domain
-from clan.inventory.target import host_fault
 from clan.model.exports import Exports, Networking, Peer
 from clan.model.module import MachineName, Module, Role, Settings
+from clan.model.target import host_fault
 from clan.modules.wireguard.addresses import controller_address, peer_address, subnet, suffix
 
 if TYPE_CHECKING:

@@ -1,0 +1,108 @@
+"""Generators: how a module has values made that the clan keeps, public and secret.
+
+A generator belongs to one machine or is shared by the clan. What it makes is a set of files, the
+vars. It runs where its secrets are to be born: on the admin's computer, or on the machine itself,
+which then hands out the public files alone.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+class Needed(enum.StrEnum):
+    """When a machine has to have a file."""
+
+    ACTIVATION = "activation"
+    """Before anything of a generation is applied."""
+    SERVICES = "services"
+    """Before its units start."""
+    NEVER = "never"
+    """It stays in the clan."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VarFile:
+    """One file that a generator makes; `mode`, `owner` and `group` are those on the machine."""
+
+    name: str
+    secret: bool = True
+    owner: str = "root"
+    group: str = "root"
+    mode: int = 0o400
+    needed: Needed = Needed.SERVICES
+
+
+class PromptKind(enum.StrEnum):
+    """How a person is asked."""
+
+    LINE = "line"
+    HIDDEN = "hidden"
+    MULTILINE = "multiline"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """A value that only a person knows."""
+
+    name: str
+    description: str
+    kind: PromptKind = PromptKind.HIDDEN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """What a generator is made from: answers by prompt, and files by generator and name."""
+
+    prompts: Mapping[str, str]
+    files: Mapping[str, Mapping[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Script:
+    """A bash script, run in a sandbox without network.
+
+    It reads `$in/GENERATOR/FILE` and `$prompts/NAME`, and writes `$out/FILE`.
+
+    `programs` are the commands it needs on PATH.
+    """
+
+    text: str
+    programs: tuple[str, ...] = ()
+
+
+class MachineKey(enum.StrEnum):
+    """A key pair that is born on the machine: files `privatekey` and `publickey`."""
+
+    WIREGUARD = "wireguard"
+    """X25519 in base64, as `wg genkey` and `wg pubkey` write it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generator:
+    """How to make one set of files.
+
+    `machine` None is a generator that the clan shares. `depends` names generators of the same
+    machine or shared ones. `version` and `inputs` (JSON values) are what the files are made from:
+    when either changes they are due again.
+    """
+
+    name: str
+    files: tuple[VarFile, ...]
+    make: Callable[[Inputs], Mapping[str, bytes]] | Script | MachineKey
+    machine: str | None = None
+    prompts: tuple[Prompt, ...] = ()
+    depends: tuple[str, ...] = ()
+    version: int = 1
+    inputs: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def born_on_machine(self) -> bool:
+        """Whether its secrets never leave the machine that uses them."""
+        return isinstance(self.make, MachineKey)

@@ -70,16 +70,19 @@ async def login(
     options: Sequence[str],
     command: Sequence[str],
     moved: Callable[[], bool],
+    run: Callable[[list[str]], Awaitable[int]],
+    show: Callable[[bytes], object],
 ) -> Outcome:
     """Run `ssh` over the connection until it ends; the connection is closed then.
 
+    `run` runs a program and returns its exit status; `show` gets what ssh says for itself.
     `moved` says whether this computer has left the networks that it connected from. A session that
     runs is left to itself, as it may have a life of its own (a VPN's addresses stay, a cable comes
     back); a login would only wait for answers that went elsewhere.
     """
     with tempfile.TemporaryDirectory(prefix="clan-ssh-") as folder:
         place = Path(folder)
-        counter = Counter(reached, identity)
+        counter = Counter(reached, identity, show)
         with counter.open(place / "counter", place / "log"):
             words = login_command(
                 ssh,
@@ -93,7 +96,7 @@ async def login(
             )
             watch = asyncio.ensure_future(counter.hang_up_when(moved))
             try:
-                status = await foreground(words)
+                status = await run(words)
             finally:
                 watch.cancel()
         return counter.outcome(status)
@@ -102,8 +105,11 @@ async def login(
 class Counter:
     """Where `ssh` comes for its connection and its host keys, and leaves its messages."""
 
-    def __init__(self, reached: Reached, identity: Identity) -> None:
+    def __init__(
+        self, reached: Reached, identity: Identity, show: Callable[[bytes], object]
+    ) -> None:
         self.reached = reached
+        self.show = show
         self.identity = identity
         self.refused: Verdict | None = None
         self.key = ""
@@ -220,9 +226,15 @@ class Counter:
             self._show()
 
     def _show(self) -> None:
-        sys.stderr.buffer.write(self.held)
-        sys.stderr.buffer.flush()
-        self.held.clear()
+        if self.held:
+            self.show(bytes(self.held))
+            self.held.clear()
+
+
+def to_stderr(words: bytes) -> None:
+    """Show what ssh says where it would have said it."""
+    sys.stderr.buffer.write(words)
+    sys.stderr.buffer.flush()
 
 
 async def foreground(words: list[str]) -> int:

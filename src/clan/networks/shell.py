@@ -17,7 +17,7 @@ from clan.errors import ClanError, HostKeyError, UnreachableError
 from clan.networks.choose import Action
 from clan.networks.connect import has_moved, reach
 from clan.networks.hostkeys import FirstContact, Meeting, Verdict, mismatch, refusal
-from clan.networks.login import Identity, login
+from clan.networks.login import Identity, foreground, login, to_stderr
 from clan.networks.memory import Memory
 
 if TYPE_CHECKING:
@@ -64,8 +64,10 @@ async def shell(
     context: Context,
     memories: Memories,
     desk: Desk,
+    run: Callable[[list[str]], Awaitable[int]] = foreground,
+    show: Callable[[bytes], object] = to_stderr,
 ) -> int:
-    """Log in and return ssh's exit status.
+    """Log in and return ssh's exit status; `run` runs ssh, `show` gets what ssh itself says.
 
     Raises UnreachableError when no network leads there, HostKeyError when nothing that answers
     may be taken for the machine.
@@ -109,6 +111,8 @@ async def shell(
                 options=request.options,
                 command=request.command,
                 moved=partial(has_moved, context, reached.underlay),
+                run=run,
+                show=show,
             )
         if outcome.cut_off:
             fault = UnreachableError(

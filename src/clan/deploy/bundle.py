@@ -1,0 +1,56 @@
+"""One file that is sent to a machine: the program that runs there, and the generation as its data.
+
+It is a Python zip archive (PEP 441) of the standard library's Python alone, the same on every
+architecture, and byte for byte the same for the same generation.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from clan.machine.layout import PROGRAM
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from clan.plan.render import Generation
+
+EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The first moment that a zip archive can hold."""
+MAIN = b"from clan.machine.__main__ import main\n\nmain()\n"
+PREFIX = "generation/"
+
+
+def bundle(generation: Generation | None) -> bytes:
+    """Return the archive; without a generation it is the program alone, as `install` needs it."""
+    own = program()
+    files = {**own, PREFIX + PROGRAM: _archive(own)}
+    if generation is not None:
+        files |= {PREFIX + name: data for name, data in generation.files.items()}
+    return _archive(files)
+
+
+@cache
+def program() -> Mapping[str, bytes]:
+    """Return the files of the program that runs on machines."""
+    package = resources.files("clan.machine")
+    files = {"__main__.py": MAIN, "clan/__init__.py": b""}
+    for entry in package.iterdir():
+        if entry.name.endswith(".py"):
+            files[f"clan/machine/{entry.name}"] = entry.read_bytes()
+    return files
+
+
+def _archive(files: Mapping[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(files):
+            entry = zipfile.ZipInfo(name, EPOCH)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, files[name])
+    return buffer.getvalue()

@@ -1,0 +1,123 @@
+"""Commands on machines, over whichever network works: input sent, output returned."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from clan.errors import ClanError
+from clan.networks.shell import Desk, Request, shell
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from clan.networks.connect import Reached
+    from clan.networks.hostkeys import FirstContact
+    from clan.networks.memory import Memories
+    from clan.networks.routes import Destination
+    from clan.networks.technology import Context
+
+PROGRAM = "/var/lib/clan/machine.pyz"
+PYTHON = "/usr/bin/python3 -I"
+
+
+class RemoteError(ClanError):
+    """A command on a machine failed; the message is what it said."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remote:
+    """A machine that commands are run on. Each call is a login of its own."""
+
+    found: Destination
+    context: Context
+    memories: Memories
+    host_key: str | None
+    policy: FirstContact
+    warn: Callable[[str], None]
+    record: Callable[[str], None]
+
+    async def run(self, command: str, *, stdin: bytes = b"", limit: float = 900.0) -> bytes:
+        """Run a shell command as root and return what it printed.
+
+        Raises RemoteError with its last words, UnreachableError when nothing leads there.
+        """
+        capture = Capture(stdin)
+        request = Request(
+            policy=self.policy,
+            options=("BatchMode=yes", "ControlMaster=no", "ControlPath=none", "ConnectTimeout=15"),
+            command=(command,),
+        )
+        desk = Desk(ask=None, tell=_silent, warn=self.warn, record=self.record)
+        try:
+            async with asyncio.timeout(limit):
+                status = await shell(
+                    self.found,
+                    request,
+                    host_key=self.host_key,
+                    context=replace(self.context, interactive=False),
+                    memories=self.memories,
+                    desk=desk,
+                    run=capture,
+                    show=capture.words.append,
+                )
+        except TimeoutError:
+            raise RemoteError(f"{self.found.machine} did not answer in {limit:g} s") from None
+        if status:
+            said = b"".join([capture.errors, *capture.words]).decode("utf-8", "replace").strip()
+            last = said.splitlines()[-1] if said else f"exit status {status}"
+            raise RemoteError(last)
+        return capture.output
+
+    async def program(self, *words: str, limit: float = 900.0) -> Any:
+        """Run the machine's own program and return its answer."""
+        command = f"{PYTHON} {PROGRAM} {shlex.join(words)}"
+        return _answer(await self.run(command, limit=limit))
+
+    async def send(self, archive: bytes, *words: str, limit: float = 900.0) -> Any:
+        """Send a program with its data, run it there, and return its answer."""
+        # Kept until it has run: it reads its data from itself. In memory, for root alone.
+        command = (
+            "set -e; umask 077; mkdir -p /run/clan; f=$(mktemp /run/clan/sent.XXXXXX); "
+            f'trap \'rm -f "$f"\' EXIT; cat >"$f"; {PYTHON} "$f" {shlex.join(words)}'
+        )
+        return _answer(await self.run(command, stdin=archive, limit=limit))
+
+
+class Capture:
+    """Runs `ssh` beside others, with input of its own, and keeps what it prints."""
+
+    def __init__(self, stdin: bytes) -> None:
+        self.stdin = stdin
+        self.output = b""
+        self.errors = b""
+        self.words: list[bytes] = []
+
+    async def __call__(self, words: list[str]) -> int:
+        """Run the program to its end; cancelled, it is ended too."""
+        process = await asyncio.create_subprocess_exec(
+            *words,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            self.output, self.errors = await process.communicate(self.stdin)
+        except BaseException:
+            if process.returncode is None:
+                process.terminate()
+                await process.wait()
+            raise
+        return process.returncode or 0
+
+
+def _silent(_: Reached) -> None:
+    """Say nothing of which network was used."""
+
+
+def _answer(printed: bytes) -> Any:
+    text = printed.decode("utf-8", "replace").strip()
+    return json.loads(text.splitlines()[-1]) if text else None

@@ -1,0 +1,67 @@
+"""Packages of the system's archive, installed with their daemons kept from starting."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clan.machine.system import StepError, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+POLICY = Path("/usr/sbin/policy-rc.d")
+MINUTES = 900.0
+"""Seconds that an installation may take."""
+
+
+def missing(wanted: Sequence[str]) -> list[str]:
+    """Return the packages that are not installed. Without dpkg nothing can be said: all."""
+    if shutil.which("dpkg-query") is None:
+        return list(wanted)
+    absent = []
+    for name in wanted:
+        try:
+            state = run(["dpkg-query", "-W", "-f", "${db:Status-Status}", name])
+        except StepError:
+            state = ""
+        if state.strip() != "installed":
+            absent.append(name)
+    return absent
+
+
+def install(wanted: Sequence[str]) -> None:
+    """Install what is missing, from the machine's own sources. Raises StepError."""
+    absent = missing(wanted)
+    if not absent:
+        return
+    if shutil.which("apt-get") is None:
+        raise StepError(f"this system is not Debian's: install {', '.join(absent)} on it yourself")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    words = ["apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=120"]
+    with _daemons_held():
+        try:
+            run([*words, "install", "--no-install-recommends", *absent],
+                limit=MINUTES, environment=environment)  # fmt: skip
+        except StepError:
+            # The lists may be old, or never fetched.
+            run([*words, "update"], limit=MINUTES, environment=environment)
+            run([*words, "install", "--no-install-recommends", *absent],
+                limit=MINUTES, environment=environment)  # fmt: skip
+
+
+@contextlib.contextmanager
+def _daemons_held() -> Iterator[None]:
+    """Keep packages from starting what they bring (Debian Policy 9.3.3, policy-rc.d)."""
+    if POLICY.exists():
+        yield
+        return
+    POLICY.write_text("#!/bin/sh\nexit 101\n")
+    POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        POLICY.unlink(missing_ok=True)

@@ -1,0 +1,70 @@
+"""What a new generation changes on a machine, from the two manifests: for people and as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PARTS: dict[str, str | None] = {
+    "packages": None,
+    "files": "path",
+    "units": "name",
+    "users": "name",
+    "links": "name",
+    "keys": "generator",
+    "hosts": None,
+    "known_hosts": None,
+    "authorized_keys": None,
+    "sysctl": None,
+    "checks": "name",
+    "nftables": None,
+}
+"""Part of a manifest -> what its entries are known by; None where the entry is all there is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One difference: `sign` is `+`, `-` or `~` (changed)."""
+
+    part: str
+    sign: str
+    what: str
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
+    """List what differs between two manifests; `before` is {} for a machine that has nothing."""
+    found = []
+    for part, key in PARTS.items():
+        old, new = _entries(before, part, key), _entries(after, part, key)
+        for name in dict.fromkeys([*old, *new]):
+            if name not in new:
+                found.append(Change(part=part, sign="-", what=name))
+            elif name not in old:
+                found.append(Change(part=part, sign="+", what=name))
+            elif old[name] != new[name]:
+                found.append(Change(part=part, sign="~", what=name))
+    return found
+
+
+def _entries(manifest: Mapping[str, Any], part: str, key: str | None) -> dict[str, str]:
+    listed = manifest.get(part) or []
+    if isinstance(listed, str):
+        listed = [line.strip() for line in listed.splitlines() if line.strip()]
+    return {
+        str(entry[key]) if key else _written(entry): json.dumps(entry, sort_keys=True)
+        for entry in listed
+    }
+
+
+def _written(entry: Any) -> str:
+    """Write an entry that is all there is, as it will stand on the machine."""
+    if isinstance(entry, str):
+        return entry
+    if isinstance(entry, dict):
+        return f"{','.join(entry['names'])} {entry['key']}"
+    first, second = entry
+    return f"{first} {' '.join(second)}" if isinstance(second, list) else f"{first} = {second}"

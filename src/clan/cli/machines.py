@@ -8,12 +8,25 @@ from clan.cli import context
 from clan.cli.command import Command
 from clan.cli.complete import machine_names, tag_names
 from clan.cli.edits import applied, ask
+from clan.cli.group import LazyGroup
 from clan.cli.output import note, say, say_json, terminal_width
 
+DEPLOYMENT = {
+    "plan": ("clan.cli.deploy:plan", "Show all that a machine must have."),
+    "diff": ("clan.cli.deploy:diff", "Show what an update would change on a machine."),
+    "install": ("clan.cli.deploy:install", "Make a machine a member of the clan."),
+    "update": ("clan.cli.deploy:update", "Bring machines to what the clan's file says."),
+    "status": ("clan.cli.deploy:status", "Show which machines are behind."),
+    "generations": ("clan.cli.deploy:generations", "List the generations of a machine."),
+    "rollback": ("clan.cli.deploy:rollback", "Switch a machine to an earlier generation."),
+    "gc": ("clan.cli.deploy:gc", "Remove old generations."),
+    "uninstall": ("clan.cli.deploy:uninstall", "Take clan off a machine again."),
+}
 
-@click.group()
+
+@click.group(cls=LazyGroup, lazy=DEPLOYMENT)
 def machines() -> None:
-    """List, create, rename and delete machines."""
+    """List, create, rename and delete machines; install and update them."""
 
 
 @machines.command(

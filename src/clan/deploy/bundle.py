@@ -25,11 +25,15 @@ MAIN = b"from clan.machine.__main__ import main\n\nmain()\n"
 PREFIX = "generation/"
 
 
-def bundle(generation: Generation | None) -> bytes:
-    """Return the archive; without a generation it is the program alone, as `install` needs it."""
+def bundle(generation: Generation | None = None, *, token: str = "") -> bytes:
+    """Return the archive; without a generation it is the program alone, as `install` needs it.
+
+    `token` is what will have to be shown to confirm it.
+    """
     own = program()
     files = {**own, PREFIX + PROGRAM: _archive(own)}
     if generation is not None:
+        files["token"] = token.encode()
         files |= {PREFIX + name: data for name, data in generation.files.items()}
     return _archive(files)
 

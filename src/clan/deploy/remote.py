@@ -72,10 +72,10 @@ class Remote:
             raise RemoteError(last)
         return capture.output
 
-    async def program(self, *words: str, limit: float = 900.0) -> Any:
+    async def program(self, *words: str, stdin: bytes = b"", limit: float = 900.0) -> Any:
         """Run the machine's own program and return its answer."""
         command = f"{PYTHON} {PROGRAM} {shlex.join(words)}"
-        return _answer(await self.run(command, limit=limit))
+        return _answer(await self.run(command, stdin=stdin, limit=limit))
 
     async def send(self, archive: bytes, *words: str, limit: float = 900.0) -> Any:
         """Send a program with its data, run it there, and return its answer."""

@@ -52,15 +52,22 @@ def receive() -> int:
     return number
 
 
+def sent_token() -> str:
+    """Return the token in this program's own archive."""
+    with zipfile.ZipFile(sys.argv[0]) as archive:
+        return archive.read("token").decode("ascii")
+
+
 def begin(number: int, token: str, limit: float) -> dict[str, Any]:
     """Have systemd activate a generation, so that it goes on when this login is cut; follow it."""
+    write(LAYOUT.token, token.encode(), 0o600)
     program = LAYOUT.generation(number) / PROGRAM
     started = time.monotonic()
     LAYOUT.activation.unlink(missing_ok=True)
     run(
         [
             "systemd-run", "--quiet", "--collect", "--unit=clan-activate",
-            "/usr/bin/python3", "-I", str(program), "activate", str(number), token, f"{limit:g}",
+            "/usr/bin/python3", "-I", str(program), "activate", str(number), f"{limit:g}",
         ]
     )  # fmt: skip
     while True:
@@ -123,10 +130,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="machine.pyz")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, arguments in {
-        "update": ["token", "limit"],
-        "activate": ["number", "token", "limit"],
-        "switch": ["number", "token", "limit"],
-        "confirm": ["number", "token"],
+        "update": ["limit"],
+        "activate": ["number", "limit"],
+        "switch": ["number", "limit"],
+        "confirm": ["number"],
         "rollback": ["number", "reason"],
         "boot": [],
         "links": [],
@@ -139,54 +146,79 @@ def main() -> None:
         command = commands.add_parser(name)
         for argument in arguments:
             kind = {"number": int, "limit": float}.get(argument, str)
-            many = {"nargs": "*"} if argument.startswith("*") else {}
-            command.add_argument(argument.lstrip("*"), type=kind, **many)
+            many = "*" if argument.startswith("*") else None
+            command.add_argument(argument.lstrip("*"), type=kind, nargs=many)
     given = parser.parse_args()
     try:
-        status, answer = dispatch(given)
+        answer = COMMANDS[given.command](given)
     except (StepError, OSError) as fault:
         print(fault, file=sys.stderr)  # noqa: T201 (its answer)
         sys.exit(1)
     if answer is not None:
         print(json.dumps(answer))  # noqa: T201 (its answer)
-    sys.exit(status)
 
 
-def dispatch(given: argparse.Namespace) -> tuple[int, Any]:
-    """Run what was asked for; return exit status and answer."""
-    if given.command == "update":
-        return 0, begin(receive(), given.token, given.limit)
-    if given.command == "switch":
-        if given.number not in LAYOUT.numbers():
-            have = ", ".join(map(str, LAYOUT.numbers()))
-            raise StepError(f"there is no generation {given.number} here (there are {have})")
-        return 0, begin(given.number, given.token, given.limit)
-    if given.command == "activate":
-        return activate.activate(LAYOUT, given.number, given.token, given.limit), None
-    if given.command == "confirm":
-        activate.confirm(LAYOUT, given.number, given.token)
-        return 0, activate.status(LAYOUT)
-    if given.command == "rollback":
-        activate.rollback(LAYOUT, given.number, given.reason)
-        return 0, None
-    if given.command == "boot":
-        activate.boot(LAYOUT)
-        return 0, None
-    if given.command == "links":
-        current = LAYOUT.manifest(LAYOUT.chosen(CURRENT))
-        apply.set_links(current, current)
-        return 0, None
-    if given.command == "keys":
-        return 0, collect_keys(given.wanted)
-    if given.command == "install":
-        return 0, install(given.packages)
-    if given.command == "uninstall":
-        uninstall()
-        return 0, None
-    if given.command == "gc":
-        with activate.alone(LAYOUT):
-            return 0, activate.collect(LAYOUT)
-    return 0, activate.status(LAYOUT)
+def update(given: argparse.Namespace) -> Any:
+    """Lay down what was sent, and switch to it."""
+    return begin(receive(), sent_token(), given.limit)
+
+
+def switch(given: argparse.Namespace) -> Any:
+    """Switch to a generation that is here; standard input is the token."""
+    if given.number not in LAYOUT.numbers():
+        have = ", ".join(map(str, LAYOUT.numbers()))
+        raise StepError(f"there is no generation {given.number} here (there are {have})")
+    return begin(given.number, sys.stdin.read().strip(), given.limit)
+
+
+def activate_now(given: argparse.Namespace) -> None:
+    """Do what `begin` had systemd do."""
+    token = LAYOUT.token.read_text("ascii")
+    sys.exit(activate.activate(LAYOUT, given.number, token, given.limit))
+
+
+def confirm(given: argparse.Namespace) -> Any:
+    """Confirm a generation; standard input is the token."""
+    activate.confirm(LAYOUT, given.number, sys.stdin.read().strip())
+    return activate.status(LAYOUT)
+
+
+def rollback(given: argparse.Namespace) -> None:
+    """Go back to the confirmed generation unless this one was confirmed."""
+    activate.rollback(LAYOUT, given.number, given.reason)
+
+
+def links(_: argparse.Namespace) -> None:
+    """Apply the links of the generation that runs once more: names may lead elsewhere now."""
+    current = LAYOUT.manifest(LAYOUT.chosen(CURRENT))
+    apply.set_links(current, current)
+
+
+def gc(_: argparse.Namespace) -> Any:
+    """Remove generations that nothing needs."""
+    with activate.alone(LAYOUT):
+        return activate.collect(LAYOUT)
+
+
+def status(_: argparse.Namespace) -> Any:
+    """Say how the machine stands; a token on standard input asks whether the activation is its."""
+    return activate.status(LAYOUT, "" if sys.stdin.isatty() else sys.stdin.read().strip())
+
+
+COMMANDS = {
+    "update": update,
+    "switch": switch,
+    "activate": activate_now,
+    "confirm": confirm,
+    "rollback": rollback,
+    "boot": lambda _: activate.boot(LAYOUT),
+    "links": links,
+    "status": status,
+    "keys": lambda given: collect_keys(given.wanted),
+    "install": lambda given: install(given.packages),
+    "uninstall": lambda _: uninstall(),
+    "gc": gc,
+}
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
 import shutil
 import sys
 import time
@@ -235,8 +236,8 @@ def collect(layout: Layout) -> list[int]:
     return gone
 
 
-def status(layout: Layout) -> dict[str, Any]:
-    """Return how the machine stands, as JSON values."""
+def status(layout: Layout, token: str = "") -> dict[str, Any]:
+    """Return how the machine stands, as JSON values; `ours` is whether `token` began it."""
     numbers = layout.numbers()
     current, confirmed = layout.chosen(CURRENT), layout.chosen(CONFIRMED)
     now = activation(layout)
@@ -254,7 +255,12 @@ def status(layout: Layout) -> dict[str, Any]:
         ],
         "activation": None
         if now is None
-        else {"number": now.number, "stage": now.stage, "reason": now.reason},
+        else {
+            "number": now.number,
+            "stage": now.stage,
+            "reason": now.reason,
+            "ours": bool(token) and secrets.compare_digest(now.token, token),
+        },
     }
 
 

@@ -9,7 +9,6 @@ import contextlib
 import os
 import pwd
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clan.machine import units, wireguard
@@ -19,6 +18,7 @@ from clan.machine.system import StepError, run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from clan.machine.layout import Layout
 

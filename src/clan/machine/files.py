@@ -10,13 +10,13 @@ import contextlib
 import json
 import os
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clan.machine.layout import CURRENT, Layout, write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 
 def places(layout: Layout, manifest: Mapping[str, Any]) -> dict[str, str]:

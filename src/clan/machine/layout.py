@@ -67,6 +67,11 @@ class Layout:
         return self.state / PROGRAM
 
     @property
+    def token(self) -> Path:
+        """What a fresh login has to show for the activation that is to begin."""
+        return self.run / "token"
+
+    @property
     def booted(self) -> Path:
         """There once this boot has started its generation."""
         return self.run / "booted"

@@ -1,4 +1,4 @@
-"""temporary until the branch with links is merged"""
+"""temporary until the branch with links is merged."""
 
 from __future__ import annotations
 

@@ -1,0 +1,369 @@
+"""`clan machines install|update|…`: take configuration to machines, and see how they stand."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from clan.cli.command import Command
+from clan.cli.complete import instance_names, machine_names, tag_names
+from clan.cli.fleet import Fleet, Progress, each
+from clan.cli.output import note, say, say_json, table, terminal_width
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from clan.deploy.update import Outcome
+
+AT_ONCE = 16
+"""Machines that are worked on at once."""
+CONFIRM = 60.0
+"""Seconds after which an update that nobody confirms is undone."""
+OFFLINE = 4
+"""Exit code when nothing failed, and some machines could not be reached."""
+PACKAGES = ("age", "nftables")
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+_target = click.option(
+    "--target-host", metavar="[USER@]HOST[:PORT]", help="Go to this address instead of choosing."
+)
+_limit = click.option(
+    "--confirm-timeout",
+    type=click.FloatRange(5, 3600),
+    default=CONFIRM,
+    show_default=True,
+    metavar="SECONDS",
+    help="Go back unless a fresh login confirms within this time.",
+)
+
+
+@click.command(
+    cls=Command,
+    examples=("clan machines plan nas", "clan machines plan nas --json"),
+)
+@click.argument("machine", shell_complete=machine_names)
+@_json
+@click.pass_obj
+def plan(option: str | None, machine: str, *, as_json: bool) -> None:
+    """Show all that MACHINE must have, whether it exists yet or not."""
+    fleet = Fleet.of(option)
+    (name,) = fleet.chosen([machine], [])
+    generation = fleet.generation(name)
+    if as_json:
+        say_json(dict(generation.manifest))
+        return
+    _show_changes({}, generation.manifest, nothing=f"{name} needs nothing")
+
+
+@click.command(
+    cls=Command,
+    examples=("clan machines diff nas", "clan machines diff nas --json"),
+)
+@click.argument("machine", shell_complete=machine_names)
+@_json
+@click.pass_obj
+def diff(option: str | None, machine: str, *, as_json: bool) -> None:
+    """Show what an update would change on MACHINE, against what it has now."""
+    fleet = Fleet.of(option)
+    (name,) = fleet.chosen([machine], [])
+    generation = fleet.generation(name)
+    running = asyncio.run(fleet.remote(name).run("cat /var/lib/clan/current/manifest.json || true"))
+    before = json.loads(running or b"{}")
+    if as_json:
+        from clan.plan.diff import changes
+
+        found = changes(before, generation.manifest)
+        say_json([{"part": c.part, "sign": c.sign, "what": c.what} for c in found])
+        return
+    _show_changes(before, generation.manifest, nothing=f"{name} has all of it")
+
+
+def _show_changes(before: dict[str, Any], after: Any, *, nothing: str) -> None:
+    from clan.plan.diff import changes
+
+    colours = {"+": "green", "-": "red", "~": "yellow"}
+    part = None
+    for change in changes(before, after):
+        if change.part != part:
+            part = change.part
+            say(click.style(part.replace("_", " "), bold=True))
+        say(f"  {click.style(change.sign, fg=colours[change.sign])} {change.what}")
+    if part is None:
+        say(nothing)
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        "clan machines install nas",
+        "clan machines install nas --target-host root@192.168.1.10",
+    ),
+)
+@click.argument("machine", shell_complete=machine_names)
+@_target
+@click.option(
+    "--host-key",
+    type=click.Choice(["accept-new", "strict"]),
+    default="strict",
+    help="What to do while the machine's host key is not known.",
+)
+@_limit
+@click.pass_obj
+def install(
+    option: str | None,
+    machine: str,
+    *,
+    target_host: str | None,
+    host_key: str,
+    confirm_timeout: float,
+) -> None:
+    """Make MACHINE, a Debian with an ssh server, a member of the clan, and update it."""
+    from clan.deploy.bundle import bundle
+
+    fleet = Fleet.of(option)
+    (name,) = fleet.chosen([machine], [])
+    remote = fleet.remote(name, target_host=target_host, policy=host_key)
+    progress = Progress([name], quiet=False)
+    progress(name, "installing")
+    answer = asyncio.run(remote.send(bundle(), "install", *PACKAGES))
+    fleet.reach.store.admit(name, identity=answer["identity"], host_key=answer["host_key"])
+    _update(fleet, [name], target_host=target_host, limit=confirm_timeout)
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        "clan machines update",
+        "clan machines update nas desktop",
+        "clan machines update --tags server --canary 1",
+    ),
+)
+@click.argument("machines", nargs=-1, shell_complete=machine_names)
+@click.option(
+    "--tags", multiple=True, metavar="TAG", shell_complete=tag_names, help="All with TAG."
+)
+@click.option("--canary", type=click.IntRange(0), default=0, metavar="N", help="First only N.")
+@_limit
+@_target
+@click.option(
+    "--accept-loss",
+    multiple=True,
+    metavar="NETWORK",
+    shell_complete=instance_names,
+    help="Confirm although this network does not answer any more.",
+)
+@_json
+@click.pass_obj
+def update(
+    option: str | None,
+    machines: tuple[str, ...],
+    *,
+    tags: tuple[str, ...],
+    canary: int,
+    confirm_timeout: float,
+    target_host: str | None,
+    accept_loss: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Bring MACHINES (all, when none is named) to what the clan's file says.
+
+    Each goes back by itself when its new configuration does not work or cuts it off. The exit
+    status is 1 when any was not updated, and 4 when none failed but some are offline.
+    """
+    fleet = Fleet.of(option)
+    chosen = fleet.chosen(machines, tags)
+    if target_host and len(chosen) != 1:
+        raise click.UsageError("--target-host goes with one machine")
+    _update(
+        fleet,
+        chosen,
+        target_host=target_host,
+        limit=confirm_timeout,
+        canary=canary,
+        accept_loss=accept_loss,
+        as_json=as_json,
+    )
+
+
+def _update(
+    fleet: Fleet,
+    chosen: Sequence[str],
+    *,
+    target_host: str | None,
+    limit: float,
+    canary: int = 0,
+    accept_loss: Sequence[str] = (),
+    as_json: bool = False,
+) -> None:
+    from clan.deploy.update import Terms, update_all
+
+    progress = Progress(chosen, quiet=as_json)
+    remotes = [fleet.remote(name, target_host=target_host) for name in chosen]
+
+    def done(outcome: Outcome) -> None:
+        number = f" (generation {outcome.number})" if outcome.number else ""
+        reason = f": {outcome.reason}" if outcome.reason else ""
+        progress(outcome.machine, f"{outcome.state}{number}{reason}")
+
+    outcomes = asyncio.run(
+        update_all(
+            remotes,
+            [fleet.generation(name) for name in chosen],
+            Terms(limit=limit, accept_loss=frozenset(accept_loss)),
+            canary=canary,
+            at_once=AT_ONCE,
+            say=progress,
+            done=done,
+        )
+    )
+    if as_json:
+        say_json([outcome.to_json() for outcome in outcomes])
+    left = len(chosen) - len(outcomes)
+    if left and not as_json:
+        note(f"{left} more were left alone, as a canary was not updated")
+    bad = [outcome.state for outcome in outcomes if not outcome.good]
+    if left or any(state != "offline" for state in bad):
+        sys.exit(1)
+    if bad:
+        sys.exit(OFFLINE)
+
+
+@click.command(cls=Command, examples=("clan machines generations nas",))
+@click.argument("machine", shell_complete=machine_names)
+@_json
+@click.pass_obj
+def generations(option: str | None, machine: str, *, as_json: bool) -> None:
+    """List the generations that MACHINE has, and which of them runs."""
+    from datetime import UTC, datetime
+
+    fleet = Fleet.of(option)
+    (name,) = fleet.chosen([machine], [])
+    status = asyncio.run(fleet.remote(name).program("status"))
+    if as_json:
+        say_json(status)
+        return
+    rows = []
+    for found in status["generations"]:
+        marks = [mark for mark in ("current", "confirmed") if status[mark] == found["number"]]
+        made = datetime.fromtimestamp(found["made"], UTC).strftime("%Y-%m-%d %H:%M")
+        rows.append([str(found["number"]), made, ", ".join(marks)])
+    say(table(["Generation", "Made (UTC)", ""], rows, width=terminal_width()))
+
+
+@click.command(cls=Command, examples=("clan machines rollback nas", "clan machines rollback nas 3"))
+@click.argument("machine", shell_complete=machine_names)
+@click.argument("number", type=int, required=False)
+@_limit
+@click.pass_obj
+def rollback(
+    option: str | None, machine: str, number: int | None, *, confirm_timeout: float
+) -> None:
+    """Switch MACHINE to generation NUMBER, or to the one before the one that runs."""
+    from clan.deploy.update import Terms, go_back
+    from clan.errors import ClanError
+
+    fleet = Fleet.of(option)
+    (name,) = fleet.chosen([machine], [])
+    remote = fleet.remote(name)
+    progress = Progress([name], quiet=False)
+
+    async def back() -> Outcome:
+        wanted = number
+        if wanted is None:
+            status = await remote.program("status")
+            earlier = [
+                found["number"]
+                for found in status["generations"]
+                if found["number"] < status["current"]
+            ]
+            if not earlier:
+                raise ClanError(f"{name} has no generation before the one that runs")
+            wanted = max(earlier)
+        return await go_back(
+            remote, wanted, Terms(limit=confirm_timeout), lambda text: progress(name, text)
+        )
+
+    outcome = asyncio.run(back())
+    progress(name, f"{outcome.state}{f': {outcome.reason}' if outcome.reason else ''}")
+    if not outcome.good:
+        sys.exit(1)
+
+
+@click.command(cls=Command, examples=("clan machines status", "clan machines status --json"))
+@click.argument("machines", nargs=-1, shell_complete=machine_names)
+@_json
+@click.pass_obj
+def status(option: str | None, machines: tuple[str, ...], *, as_json: bool) -> None:
+    """Show of each machine which generation runs, and whether it is what the clan says."""
+    from clan.deploy.update import HASHES
+    from clan.errors import ClanError
+
+    fleet = Fleet.of(option)
+    chosen = fleet.chosen(machines, [])
+    command = f"{HASHES}; readlink /var/lib/clan/current /var/lib/clan/confirmed || true"
+    answers = asyncio.run(each([fleet.remote(name) for name in chosen], command, at_once=AT_ONCE))
+    shapes = []
+    for name, answer in zip(chosen, answers, strict=True):
+        shape: dict[str, Any] = {"machine": name, "state": "unreachable", "generation": None}
+        if not isinstance(answer, ClanError):
+            words = answer.decode("ascii", "replace").split()
+            hashes = [word for word in words if not word.startswith("generations/")]
+            numbers = [int(word.rpartition("/")[2]) for word in words if word not in hashes]
+            shape["generation"] = numbers[0] if numbers else None
+            if not numbers:
+                shape["state"] = "not installed"
+            elif numbers[0] != numbers[-1]:
+                shape["state"] = f"waiting (confirmed is {numbers[-1]})"
+            elif hashes[:1] == [fleet.generation(name).hash]:
+                shape["state"] = "up to date"
+            else:
+                shape["state"] = "behind"
+        shapes.append(shape)
+    if as_json:
+        say_json(shapes)
+        return
+    rows = [[s["machine"], str(s["generation"] or "-"), s["state"]] for s in shapes]
+    say(table(["Machine", "Generation", "State"], rows, width=terminal_width()))
+
+
+@click.command(cls=Command, examples=("clan machines uninstall nas",))
+@click.argument("machine", shell_complete=machine_names)
+@_target
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def uninstall(option: str | None, machine: str, *, target_host: str | None, yes: bool) -> None:
+    """Take all that clan put on MACHINE away again. Packages and users stay."""
+    from clan.cli.edits import ask
+
+    fleet = Fleet.of(option)
+    (name,) = fleet.chosen([machine], [])
+    if not yes:
+        ask(f"Take clan off {name}, its keys included?")
+    asyncio.run(fleet.remote(name, target_host=target_host).program("uninstall"))
+    note(f"{name} is as it was before")
+
+
+@click.command(cls=Command, examples=("clan machines gc", "clan machines gc nas"))
+@click.argument("machines", nargs=-1, shell_complete=machine_names)
+@click.pass_obj
+def gc(option: str | None, machines: tuple[str, ...]) -> None:
+    """Remove old generations from MACHINES; the latest few stay."""
+    fleet = Fleet.of(option)
+    chosen = fleet.chosen(machines, [])
+
+    async def all_of_them() -> list[Any]:
+        remotes = [fleet.remote(name) for name in chosen]
+        return await asyncio.gather(
+            *(remote.program("gc") for remote in remotes), return_exceptions=True
+        )
+
+    failed = False
+    for name, answer in zip(chosen, asyncio.run(all_of_them()), strict=True):
+        failed = failed or isinstance(answer, BaseException)
+        note(f"{name}: {answer if isinstance(answer, BaseException) else f'removed {answer}'}")
+    if failed:
+        sys.exit(1)

@@ -1,0 +1,118 @@
+"""What the commands that change machines share: which machines, how they are reached, progress."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from clan.cli.context import load_clan
+from clan.cli.output import note, warn
+from clan.cli.reach import Reach, straight_to
+from clan.errors import ClanError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from clan.deploy.remote import Remote
+    from clan.model.clan import Clan
+    from clan.networks.technology import Context
+    from clan.plan.render import Generation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """A clan with the means to reach its machines."""
+
+    clan: Clan
+    reach: Reach
+    context: Context
+
+    @classmethod
+    def of(cls, option: str | None) -> Fleet:
+        """Load the clan."""
+        reach = Reach.of(option)
+        return cls(clan=load_clan(option), reach=reach, context=reach.context(interactive=False))
+
+    def chosen(self, names: Sequence[str], tags: Sequence[str]) -> list[str]:
+        """Return the machines that are meant: those named or tagged; all when neither is given.
+
+        Raises UsageError with the nearest name for one that is not there.
+        """
+        from clan.networks.routes import named
+
+        found: dict[str, None] = {}
+        for name in names:
+            machine = named(self.clan, name)
+            if machine is None:
+                near = did_you_mean(name, self.clan.machines)
+                raise UsageError(f"the clan has no machine {name!r}", hint=near)
+            found[machine] = None
+        for tag in tags:
+            if tag not in self.clan.tags:
+                near = did_you_mean(tag, self.clan.tags)
+                raise UsageError(f"no machine has the tag {tag!r}", hint=near)
+            found |= dict.fromkeys(self.clan.tags[tag])
+        return list(found if names or tags else self.clan.machines)
+
+    def remote(
+        self, machine: str, *, target_host: str | None = None, policy: str = "strict"
+    ) -> Remote:
+        """Return a machine to run commands on."""
+        from clan.deploy.remote import Remote
+        from clan.networks.hostkeys import FirstContact
+        from clan.networks.routes import destination
+
+        found = destination(self.clan, machine)
+        return Remote(
+            found=straight_to(found, target_host) if target_host else found,
+            context=self.context,
+            memories=self.reach.memories,
+            host_key=self.reach.store.host_key(machine),
+            policy=FirstContact(policy),
+            warn=warn,
+            record=lambda key: self.reach.record_host_key(machine, key),
+        )
+
+    def generation(self, machine: str) -> Generation:
+        """Work out what a machine must have, as it would be sent."""
+        from clan.plan.build import plan
+        from clan.plan.render import render
+
+        return render(plan(self.clan, machine, self.reach.store), self._sealed)
+
+    def _sealed(self, var: Any) -> bytes:
+        sealed = self.reach.store.sealed(var)
+        if sealed is None:
+            raise ClanError(
+                f"the var {var.generator}/{var.file} of {var.machine} is not there yet",
+                hint="`clan vars generate` makes it",
+            )
+        return sealed
+
+
+class Progress:
+    """One line a machine and step, on standard error."""
+
+    def __init__(self, machines: Sequence[str], *, quiet: bool) -> None:
+        self.width = max(map(len, machines), default=0)
+        self.quiet = quiet
+
+    def __call__(self, machine: str, text: str) -> None:
+        """Say what is done on a machine now."""
+        if not self.quiet:
+            note(f"{machine:<{self.width}}  {text}")
+
+
+async def each(remotes: Sequence[Remote], command: str, *, at_once: int) -> list[bytes | ClanError]:
+    """Run one command on many machines; a fault of one is its answer."""
+    gate = asyncio.Semaphore(at_once)
+
+    async def one(remote: Remote) -> bytes | ClanError:
+        async with gate:
+            try:
+                return await remote.run(command)
+            except ClanError as fault:
+                return fault
+
+    return list(await asyncio.gather(*map(one, remotes)))

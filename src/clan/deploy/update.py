@@ -1,0 +1,227 @@
+"""Update a machine: push a generation, have it activated, and confirm it by a fresh login.
+
+What is decided here is only what the machine cannot know: whether it can still be reached. All
+that can fail there is undone there, with or without us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from clan.deploy.bundle import bundle
+from clan.deploy.remote import RemoteError
+from clan.errors import ClanError, UnreachableError
+from clan.networks.observe import observe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from clan.deploy.remote import Remote
+    from clan.plan.render import Generation
+
+HASHES = "cat /var/lib/clan/current/hash /var/lib/clan/confirmed/hash 2>/dev/null || true"
+RETRY = 1.0
+"""Seconds between two tries to log in to a machine that changes its networks."""
+SPARE = 30.0
+"""Seconds that a rollback is waited for after its timer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How an update of one machine ended.
+
+    `state`: unchanged, updated, rolled back (the machine is as it was), failed (nothing was
+    switched), offline (no network leads there), or unknown (it was switched, and cannot be asked).
+    """
+
+    machine: str
+    state: str
+    number: int | None = None
+    reason: str | None = None
+
+    @property
+    def good(self) -> bool:
+        """Whether the machine is as it should be."""
+        return self.state in {"unchanged", "updated"}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the outcome as JSON values."""
+        return {
+            "machine": self.machine,
+            "state": self.state,
+            "generation": self.number,
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What is asked of an update: `limit` in seconds for the confirmation.
+
+    A network that answered before must answer after, but for those in `accept_loss`.
+    """
+
+    limit: float
+    accept_loss: frozenset[str] = frozenset()
+
+
+async def update(
+    remote: Remote, generation: Generation, terms: Terms, say: Callable[[str], None]
+) -> Outcome:
+    """Bring a machine to a generation. Nothing is raised: what fails is the outcome."""
+    machine = remote.found.machine
+    try:
+        hashes = (await remote.run(HASHES)).decode("ascii", "replace").split()
+        if hashes == [generation.hash] * 2:
+            return Outcome(machine=machine, state="unchanged")
+        say("looking at its networks")
+        before = await reachable_networks(remote)
+        token = secrets.token_hex(16)
+        say("sending")
+        archive = bundle(generation, token=token)
+    except UnreachableError as fault:
+        return Outcome(machine=machine, state="offline", reason=fault.message)
+    except ClanError as fault:
+        return Outcome(machine=machine, state="failed", reason=fault.message)
+    return await _switch(
+        remote,
+        lambda: remote.send(archive, "update", f"{terms.limit:g}"),
+        token,
+        before,
+        terms,
+        say,
+    )
+
+
+async def go_back(remote: Remote, number: int, terms: Terms, say: Callable[[str], None]) -> Outcome:
+    """Switch a machine to a generation that it has, under the same conditions as an update."""
+    token = secrets.token_hex(16)
+    try:
+        before = await reachable_networks(remote)
+    except ClanError as fault:
+        return Outcome(machine=remote.found.machine, state="offline", reason=fault.message)
+    words = ("switch", str(number), f"{terms.limit:g}")
+    return await _switch(
+        remote, lambda: remote.program(*words, stdin=token.encode()), token, before, terms, say
+    )
+
+
+async def _switch(
+    remote: Remote,
+    begin: Callable[[], Any],
+    token: str,
+    before: set[str],
+    terms: Terms,
+    say: Callable[[str], None],
+) -> Outcome:
+    machine = remote.found.machine
+    say("activating")
+    try:
+        answer = await begin()
+    except ClanError as fault:
+        # Cut off, perhaps by the new generation itself: a fresh login tells.
+        answer = await _ask_again(remote, token, terms.limit, str(fault))
+    if answer is None:
+        return Outcome(machine=machine, state="unknown", reason="it has not answered since")
+    number, stage, reason = answer["number"], answer["stage"], answer["reason"]
+    if stage != "waiting":
+        return Outcome(machine=machine, state=stage, number=number, reason=reason)
+    say("confirming by a fresh login")
+    lost = before - terms.accept_loss - await _settled(remote, before, terms.limit)
+    try:
+        if lost:
+            reason = f"no answer any more over {', '.join(sorted(lost))}"
+            await remote.program("rollback", str(number), reason)
+            return Outcome(machine=machine, state="rolled back", number=number, reason=reason)
+        await remote.program("confirm", str(number), stdin=token.encode())
+    except ClanError as fault:
+        after = await _ask_again(remote, token, terms.limit, str(fault))
+        if after is None:
+            reason = f"{fault}; it goes back by itself"
+            return Outcome(machine=machine, state="unknown", number=number, reason=reason)
+        state = "updated" if after["stage"] == "confirmed" else after["stage"]
+        return Outcome(
+            machine=machine, state=state, number=number, reason=after["reason"] or str(fault)
+        )
+    return Outcome(machine=machine, state="updated", number=number)
+
+
+async def _ask_again(remote: Remote, token: str, limit: float, said: str) -> dict[str, Any] | None:
+    """Log in anew until the machine says how our activation stands; None when it never does."""
+    clock = asyncio.get_running_loop().time
+    end = clock() + limit + SPARE
+    while clock() < end:
+        try:
+            now = (await remote.program("status", stdin=token.encode()))["activation"]
+        except ClanError:
+            await asyncio.sleep(RETRY)
+            continue
+        if now is None or not now["ours"]:
+            return {"number": None, "stage": "failed", "reason": said}
+        if now["stage"] not in {"preparing", "switching"}:
+            answer: dict[str, Any] = now
+            return answer
+        await asyncio.sleep(RETRY)
+    return None
+
+
+async def reachable_networks(remote: Remote) -> set[str]:
+    """Return the networks over which the machine answers now."""
+    seen = await observe(remote.found.routes, context=remote.context, memories=remote.memories)
+    return {observation.network for observation in seen if observation.reachable}
+
+
+async def _settled(remote: Remote, before: set[str], limit: float) -> set[str]:
+    """Return the networks that answer, waiting for those that did before for half the time."""
+    clock = asyncio.get_running_loop().time
+    end = clock() + limit / 2
+    answering: set[str] = set()
+    while True:
+        answering |= await reachable_networks(remote)
+        if before <= answering or clock() > end:
+            return answering
+        await asyncio.sleep(RETRY)
+
+
+async def update_all(
+    remotes: Sequence[Remote],
+    generations: Sequence[Generation],
+    terms: Terms,
+    *,
+    canary: int,
+    at_once: int,
+    say: Callable[[str, str], None],
+    done: Callable[[Outcome], None],
+) -> list[Outcome]:
+    """Update many, `at_once` at a time, the first `canary` before the rest.
+
+    When one of those does not end well, the rest is left alone.
+    """
+    gate = asyncio.Semaphore(at_once)
+
+    async def one(remote: Remote, generation: Generation) -> Outcome:
+        async with gate:
+            machine = remote.found.machine
+            outcome = await update(remote, generation, terms, lambda text: say(machine, text))
+            done(outcome)
+            return outcome
+
+    pairs = list(zip(remotes, generations, strict=True))
+    outcomes: list[Outcome] = []
+    for group in (pairs[:canary], pairs[canary:]):
+        if any(not outcome.good for outcome in outcomes):
+            break
+        outcomes += await asyncio.gather(*(one(*pair) for pair in group))
+    return outcomes
+
+
+async def keys_of(remote: Remote, wanted: Sequence[str]) -> dict[str, str] | None:
+    """Have a machine make the keys that are born there; None when it cannot be asked now."""
+    try:
+        public: dict[str, str] = await remote.program("keys", *wanted)
+    except (UnreachableError, RemoteError):
+        return None
+    return public

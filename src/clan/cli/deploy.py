@@ -130,7 +130,7 @@ def install(
     progress = Progress([name], quiet=False)
     progress(name, "installing")
     answer = asyncio.run(remote.send(bundle(), "install", *PACKAGES))
-    fleet.reach.store.admit(name, identity=answer["identity"], host_key=answer["host_key"])
+    fleet.admit(name, identity=answer["identity"], host_key=answer["host_key"])
     _update(fleet, [name], target_host=target_host, limit=confirm_timeout)
 
 
@@ -202,6 +202,7 @@ def _update(
     from clan.deploy.update import Terms, update_all
 
     progress = Progress(chosen, quiet=as_json)
+    asyncio.run(fleet.ensure(dict.fromkeys(chosen, target_host) if target_host else {}))
     remotes = [fleet.remote(name, target_host=target_host) for name in chosen]
 
     def done(outcome: Outcome) -> None:

@@ -12,7 +12,7 @@ from clan.cli.reach import Reach, straight_to
 from clan.errors import ClanError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from clan.deploy.remote import Remote
     from clan.model.clan import Clan
@@ -74,6 +74,37 @@ class Fleet:
             record=lambda key: self.reach.record_host_key(machine, key),
         )
 
+    async def ensure(self, target_hosts: Mapping[str, str]) -> None:
+        """Make the values that are missing; what machines make is asked of those that are there."""
+        from datetime import UTC, datetime
+
+        from clan.deploy.birthplace import Machines
+        from clan.vars.generate import Making, generate
+        from clan.vars.graph import graph
+
+        making = Making(
+            ask=_refuse,
+            now=lambda: datetime.now(UTC),
+            birthplace=Machines(
+                remote=lambda name: self.remote(name, target_host=target_hosts.get(name))
+            ),
+        )
+        for outcome in await generate(self.reach.store, graph(self.clan), making):
+            if not outcome.made:
+                note(f"{outcome.id}: {outcome.why}")
+
+    def admit(self, machine: str, *, identity: str, host_key: str) -> None:
+        """Keep what a machine was born with, and let it read the secrets that are its own."""
+        from clan.vars.graph import graph
+        from clan.vars.readers import reencrypt
+        from clan.vars.store import MACHINE_IDENTITY
+
+        store = self.reach.store
+        store.write(machine, *MACHINE_IDENTITY, identity)
+        if store.host_key(machine) is None:
+            self.reach.record_host_key(machine, " ".join(host_key.split()[:2]))
+        reencrypt(store, graph(self.clan), machine)
+
     def generation(self, machine: str) -> Generation:
         """Work out what a machine must have, as it would be sent."""
         from clan.plan.build import plan
@@ -89,6 +120,13 @@ class Fleet:
                 hint="`clan vars generate` makes it",
             )
         return sealed
+
+
+def _refuse(generator: Any, prompt: Any) -> str:
+    raise ClanError(
+        f"{generator} asks for {prompt.name}: {prompt.description}",
+        hint="`clan vars generate` asks for it",
+    )
 
 
 class Progress:

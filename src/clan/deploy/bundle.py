@@ -16,6 +16,7 @@ from clan.machine.layout import PROGRAM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from importlib.resources.abc import Traversable
 
     from clan.plan.render import Generation
 
@@ -41,11 +42,17 @@ def bundle(generation: Generation | None = None, *, token: str = "") -> bytes:
 @cache
 def program() -> Mapping[str, bytes]:
     """Return the files of the program that runs on machines."""
-    package = resources.files("clan.machine")
-    files = {"__main__.py": MAIN, "clan/__init__.py": b""}
-    for entry in package.iterdir():
-        if entry.name.endswith(".py"):
-            files[f"clan/machine/{entry.name}"] = entry.read_bytes()
+    own = resources.files("clan.machine")
+    return {"__main__.py": MAIN, "clan/__init__.py": b"", **_python(own, "clan/machine/")}
+
+
+def _python(folder: Traversable, prefix: str) -> dict[str, bytes]:
+    files: dict[str, bytes] = {}
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            files |= _python(entry, f"{prefix}{entry.name}/")
+        elif entry.name.endswith(".py"):
+            files[prefix + entry.name] = entry.read_bytes()
     return files
 
 

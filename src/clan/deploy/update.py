@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from clan.deploy.bundle import bundle
-from clan.deploy.remote import RemoteError
 from clan.errors import ClanError, UnreachableError
 from clan.networks.observe import observe
 
@@ -216,12 +215,3 @@ async def update_all(
             break
         outcomes += await asyncio.gather(*(one(*pair) for pair in group))
     return outcomes
-
-
-async def keys_of(remote: Remote, wanted: Sequence[str]) -> dict[str, str] | None:
-    """Have a machine make the keys that are born there; None when it cannot be asked now."""
-    try:
-        public: dict[str, str] = await remote.program("keys", *wanted)
-    except (UnreachableError, RemoteError):
-        return None
-    return public

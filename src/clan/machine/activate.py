@@ -98,7 +98,6 @@ def activate(layout: Layout, number: int, token: str, limit: float) -> int:
         after = layout.manifest(number)
         try:
             packages.install(after.get("packages", ()))
-            apply.make_keys(layout, after)
             arm(layout, number, limit)
         except StepError as fault:
             _end(layout, now, "failed", str(fault))

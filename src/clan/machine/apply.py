@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pwd
 import shutil
@@ -14,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from clan.machine import units, wireguard
 from clan.machine.blocks import set_block
 from clan.machine.files import place_files
+from clan.machine.layout import sync
+from clan.machine.parameters import set_parameter
 from clan.machine.system import StepError, run
 
 if TYPE_CHECKING:
@@ -33,8 +34,9 @@ def apply(
 
     While the machine boots there is no network yet, and systemd starts units and links itself.
     """
-    decrypt(layout, after)
+    choose_keys(layout, after)
     make_users(after)
+    decrypt(layout, after)
     if not booting:
         units.stop_old(before, after)
     place_files(layout, after)
@@ -105,15 +107,10 @@ def set_blocks(layout: Layout, manifest: Mapping[str, Any]) -> None:
 
 def set_parameters(layout: Layout, manifest: Mapping[str, Any]) -> None:
     """Set kernel parameters, in their order; those of earlier generations stay until a boot."""
-    for key, value in manifest.get("sysctl", ()):
-        path = layout.root / "proc/sys" / key.replace(".", "/")
-        with contextlib.suppress(FileNotFoundError):
-            if path.read_text().strip() == value:
-                continue
-        try:
-            path.write_text(value)
-        except OSError as fault:
-            raise StepError(f"the kernel parameter {key}: {fault.strerror}") from None
+    for each in manifest.get("sysctl", ()):
+        set_parameter(
+            each["key"], each["value"], each["instead_of"], folder=layout.root / "proc/sys"
+        )
 
 
 def set_firewall(manifest: Mapping[str, Any]) -> None:
@@ -147,39 +144,55 @@ def check(manifest: Mapping[str, Any]) -> list[str]:
     return wrong
 
 
-def make_keys(layout: Layout, manifest: Mapping[str, Any]) -> dict[str, str]:
-    """Make the key pairs that are born here and are not there; return generator -> public half."""
-    public = {}
+def choose_keys(layout: Layout, manifest: Mapping[str, Any]) -> None:
+    """Let each private key's path lead to the pair that a generation uses. Raises StepError."""
     for key in manifest.get("keys", ()):
-        public[key["generator"]] = make_key(layout, key["generator"], key["kind"])
-    return public
-
-
-def key_path(layout: Layout, generator: str) -> Path:
-    """Return where a private key is that was born here."""
-    return layout.own / "keys" / generator / "privatekey"
+        public = key["public"] or make_key(layout, key["generator"], key["kind"])
+        place = layout.root / key["path"].lstrip("/")
+        pair = place.with_name(_pair(public))
+        if not pair.exists():
+            raise StepError(
+                f"this machine does not have the private key of {public} ({key['generator']}); "
+                "`clan vars generate` asks it for one that it has"
+            )
+        draft = place.with_name(".chosen")
+        draft.unlink(missing_ok=True)
+        draft.symlink_to(pair.name)
+        draft.replace(place)
 
 
 def make_key(layout: Layout, generator: str, kind: str, *, anew: bool = False) -> str:
-    """Return the public half of a key pair, made here unless it is there. Raises StepError.
+    """Return the public half of a key pair that is born here; made unless there is one.
 
-    Made anew, the new private key is kept beside the old one until the generation that uses it is
-    switched to; see `take_new_keys`.
+    A new pair is kept beside the old ones, which are used until a generation names it.
     """
     if kind != "wireguard":
         raise StepError(f"keys of kind {kind} are not known to this machine")
-    path = key_path(layout, generator)
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if anew or not path.exists():
-        private = run(["wg", "genkey"])
-        target = path.with_name("privatekey.next") if path.exists() else path
-        draft = path.with_name(".draft")
-        draft.unlink(missing_ok=True)
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(private)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(target)
-        path = target
-    return run(["wg", "pubkey"], stdin=path.read_bytes()).strip()
+    folder = layout.own / "keys" / generator
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    chosen = folder / "privatekey"
+    if chosen.exists() and not anew:
+        return _public(chosen)
+    pairs = sorted(folder.glob("*.key"), key=lambda pair: pair.stat().st_mtime)
+    if pairs and not anew:
+        return _public(pairs[-1])
+    draft = folder / ".draft"
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(run(["wg", "genkey"]))
+        file.flush()
+        os.fsync(file.fileno())
+    public = _public(draft)
+    draft.replace(folder / _pair(public))
+    sync(folder)
+    return public
+
+
+def _public(private: Path) -> str:
+    return run(["wg", "pubkey"], stdin=private.read_bytes()).strip()
+
+
+def _pair(public: str) -> str:
+    """Return the name of the file of a pair: by its public half, `/` being none in a name."""
+    return f"{public.replace('/', '_').replace('+', '-')}.key"

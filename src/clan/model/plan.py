@@ -7,9 +7,9 @@ Two plans of the same clan are equal, byte for byte. A value that does not exist
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,10 +93,15 @@ class HostName:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sysctl:
-    """A kernel parameter, `net.ipv6.conf.all.forwarding`."""
+    """A kernel parameter, `net.ipv6.conf.all.forwarding`; they are set in the plan's order.
+
+    `*` in the key stands for each interface that is there, and for `all` and `default`. With
+    `instead_of` a parameter is set only where that is its value now.
+    """
 
     key: str
     value: str
+    instead_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +119,8 @@ class WireguardPeer:
 class WireguardLink:
     """A WireGuard interface: `addresses` with prefix length, `private_key` a file on the machine.
 
-    `port` None lets the kernel choose one.
+    `port` None lets the kernel choose one. What a machine does with it is `clan.machine.wireguard`,
+    which takes `to_json`.
     """
 
     name: str
@@ -124,6 +130,10 @@ class WireguardLink:
     peers: tuple[WireguardPeer, ...]
     mtu: int
     port: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values, peers too."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,11 +162,15 @@ class HealthCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """A key pair that is born on the machine, in a file that never leaves it."""
+    """A key pair that is born on the machine, in a file that never leaves it.
+
+    `public` says which of the pairs it has there is used; None is any, made where there is none.
+    """
 
     path: str
     kind: str
     generator: str
+    public: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

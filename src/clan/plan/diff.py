@@ -19,7 +19,7 @@ PARTS: dict[str, str | None] = {
     "hosts": None,
     "known_hosts": None,
     "authorized_keys": None,
-    "sysctl": None,
+    "sysctl": "key",
     "checks": "name",
     "nftables": None,
 }
@@ -66,5 +66,5 @@ def _written(entry: Any) -> str:
         return entry
     if isinstance(entry, dict):
         return f"{','.join(entry['names'])} {entry['key']}"
-    first, second = entry
-    return f"{first} {' '.join(second)}" if isinstance(second, list) else f"{first} = {second}"
+    address, names = entry
+    return f"{address} {' '.join(names)}"

@@ -66,8 +66,8 @@ def render(plan: MachinePlan, sealed: Callable[[Var], bytes]) -> Generation:
         "files": [_file(item, files, sealed) for item in _single(plan, File, "path")],
         "users": [asdict(item) for item in _single(plan, User, "name")],
         "hosts": _hosts(_of(plan, HostName)),
-        "sysctl": [[item.key, item.value] for item in _single(plan, Sysctl, "key")],
-        "links": [asdict(item) for item in _single(plan, WireguardLink, "name")],
+        "sysctl": [asdict(item) for item in dict.fromkeys(_of(plan, Sysctl))],
+        "links": [item.to_json() for item in _single(plan, WireguardLink, "name")],
         "known_hosts": [
             {"names": list(item.names), "key": item.key}
             for item in dict.fromkeys(_of(plan, KnownHost))

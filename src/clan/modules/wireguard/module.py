@@ -12,69 +12,31 @@ Rules that no schema can see, each a fault:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar
-
-from pydantic import AfterValidator, Field
+from typing import TYPE_CHECKING, ClassVar
 
 from clan.errors import Fault, did_you_mean
 from clan.model.exports import Exports, Networking, Peer
-from clan.model.module import MachineName, Module, Role, Settings
-from clan.model.names import is_domain
-from clan.model.target import host_fault
-from clan.modules.wireguard.addresses import controller_address, peer_address, subnet, suffix
+from clan.model.module import Module, Role
+from clan.modules.wireguard import keys
+from clan.modules.wireguard.addresses import subnet, suffix
+from clan.modules.wireguard.plan import resources
+from clan.modules.wireguard.settings import (
+    ControllerSettings,
+    PeerSettings,
+    WireguardSettings,
+    addresses_of,
+    domain_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from clan.model.clan import Clan, Instance, RoleMember
+    from clan.model.generator import Generator
+    from clan.model.module import Values
+    from clan.model.plan import Resource
 
 INTERFACE_BYTES = 15
-
-
-def checked_endpoint(host: str) -> str:
-    """Refuse what is no host name or address."""
-    fault = host_fault(host)
-    if fault:
-        raise ValueError(f"{fault}; the port is a setting of its own")
-    return host
-
-
-def checked_domain(domain: str) -> str:
-    """Refuse what cannot follow a dot."""
-    if not is_domain(domain):
-        raise ValueError(f"{domain!r} is no domain")
-    return domain
-
-
-class WireguardSettings(Settings):
-    """What holds for the whole network."""
-
-    priority: int = Field(1000, description="Networks of higher priority are tried first.")
-    domain: Annotated[str, AfterValidator(checked_domain)] | None = Field(
-        None,
-        description="What follows the dot in names there (default: the instance's name).",
-    )
-    mtu: int = Field(
-        1420, description="Largest packet in bytes; IPv6 needs 1280.", ge=1280, le=9000
-    )
-
-
-class ControllerSettings(Settings):
-    """How a controller is reached."""
-
-    endpoint: Annotated[str, AfterValidator(checked_endpoint)] = Field(
-        description="Public name or address of the controller."
-    )
-    port: int = Field(51820, description="UDP port that it listens on.", ge=1, le=65535)
-
-
-class PeerSettings(Settings):
-    """How a peer takes part."""
-
-    controller: MachineName | None = Field(
-        None,
-        description="The controller in whose subnet its name resolves; needed with several.",
-    )
 
 
 class WireguardModule(Module):
@@ -114,16 +76,8 @@ class WireguardModule(Module):
         """Return the network; a peer's address in its own controller's subnet comes first."""
         del clan
         settings = WireguardSettings.of(instance)
-        controllers = instance.members["controller"]
-        peers = {
-            name: Peer(name=name, hosts=(controller_address(instance.name, name),))
-            for name in controllers
-        }
-        for name, member in instance.members["peer"].items():
-            own = PeerSettings.of(member).controller
-            ordered = [*([own] if own else []), *(each for each in controllers if each != own)]
-            hosts = tuple(peer_address(instance.name, each, name) for each in ordered)
-            peers[name] = Peer(name=name, hosts=hosts)
+        found = addresses_of(instance)
+        peers = {name: Peer(name=name, hosts=hosts) for name, hosts in found.items()}
         return Exports(
             networking=Networking(
                 priority=settings.priority,
@@ -132,6 +86,19 @@ class WireguardModule(Module):
                 settings={"interface": instance.name},
             )
         )
+
+    def generators(self, instance: Instance, clan: Clan) -> Iterator[Generator]:
+        """Yield each member's key pair."""
+        del clan
+        for role in ("controller", "peer"):
+            for machine in instance.members[role]:
+                yield keys.generator(instance.name, machine)
+
+    def plan(
+        self, machine: str, role: str, instance: Instance, clan: Clan, values: Values
+    ) -> Iterator[Resource]:
+        """Yield the interface and what goes with it; see `clan.modules.wireguard.plan`."""
+        return resources(machine, role, instance, clan, values)
 
 
 def check_roles(
@@ -179,13 +146,13 @@ def collisions(
 
 def check_others(instance: Instance, clan: Clan) -> Iterator[Fault]:
     """Yield ports and domains that an instance written earlier has taken."""
-    domain = WireguardSettings.of(instance).domain or instance.name
+    domain = domain_of(instance)
     for other in clan.instances.values():
         if other.name == instance.name:
             return
         if other.module.name != WireguardModule.name:
             continue
-        if (WireguardSettings.of(other).domain or other.name).casefold() == domain.casefold():
+        if domain_of(other).casefold() == domain.casefold():
             yield Fault(
                 message=f"domain {domain!r} is taken by instance {other.name!r}",
                 key=instance.where("domain"),

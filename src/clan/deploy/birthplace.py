@@ -1,0 +1,36 @@
+"""Having machines make the keys that never leave them: `clan.vars`' Birthplace, over the networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from clan.deploy.remote import RemoteError
+from clan.errors import HostKeyError, UnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from clan.deploy.remote import Remote
+    from clan.model.generator import Generator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machines:
+    """The clan's machines; `remote` returns the way to one."""
+
+    remote: Callable[[str], Remote]
+
+    async def born(
+        self, machine: str, generator: Generator, *, replace: bool
+    ) -> Mapping[str, bytes] | None:
+        """Have a machine make a key and return its public half; None when it cannot be asked now.
+
+        A machine that is not installed yet cannot be asked either.
+        """
+        word = f"{'+' if replace else ''}{generator.name}={generator.make}"
+        try:
+            answer = await self.remote(machine).program("keys", word)
+        except (UnreachableError, HostKeyError, RemoteError):
+            return None
+        return {"publickey": f"{answer[generator.name]}\n".encode()}

@@ -1,4 +1,4 @@
-"""Having machines make the keys that never leave them: `clan.vars`' Birthplace, over the networks."""
+"""Having machines make the keys that never leave them: the Birthplace of `clan.vars`."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from clan.deploy.bundle import bundle
@@ -16,7 +17,7 @@ from clan.errors import ClanError, UnreachableError
 from clan.networks.observe import observe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from clan.deploy.remote import Remote
     from clan.plan.render import Generation
@@ -85,14 +86,8 @@ async def update(
         return Outcome(machine=machine, state="offline", reason=fault.message)
     except ClanError as fault:
         return Outcome(machine=machine, state="failed", reason=fault.message)
-    return await _switch(
-        remote,
-        lambda: remote.send(archive, "update", f"{terms.limit:g}"),
-        token,
-        before,
-        terms,
-        say,
-    )
+    begun = partial(remote.send, archive, "update", f"{terms.limit:g}")
+    return await Switch(remote=remote, token=token, before=before, terms=terms, say=say).make(begun)
 
 
 async def go_back(remote: Remote, number: int, terms: Terms, say: Callable[[str], None]) -> Outcome:
@@ -103,86 +98,88 @@ async def go_back(remote: Remote, number: int, terms: Terms, say: Callable[[str]
     except ClanError as fault:
         return Outcome(machine=remote.found.machine, state="offline", reason=fault.message)
     words = ("switch", str(number), f"{terms.limit:g}")
-    return await _switch(
-        remote, lambda: remote.program(*words, stdin=token.encode()), token, before, terms, say
-    )
+    begun = partial(remote.program, *words, stdin=token.encode())
+    return await Switch(remote=remote, token=token, before=before, terms=terms, say=say).make(begun)
 
 
-async def _switch(
-    remote: Remote,
-    begin: Callable[[], Any],
-    token: str,
-    before: set[str],
-    terms: Terms,
-    say: Callable[[str], None],
-) -> Outcome:
-    machine = remote.found.machine
-    say("activating")
-    try:
-        answer = await begin()
-    except ClanError as fault:
-        # Cut off, perhaps by the new generation itself: a fresh login tells.
-        answer = await _ask_again(remote, token, terms.limit, str(fault))
-    if answer is None:
-        return Outcome(machine=machine, state="unknown", reason="it has not answered since")
-    number, stage, reason = answer["number"], answer["stage"], answer["reason"]
-    if stage != "waiting":
-        return Outcome(machine=machine, state=stage, number=number, reason=reason)
-    say("confirming by a fresh login")
-    lost = before - terms.accept_loss - await _settled(remote, before, terms.limit)
-    try:
-        if lost:
-            reason = f"no answer any more over {', '.join(sorted(lost))}"
-            await remote.program("rollback", str(number), reason)
-            return Outcome(machine=machine, state="rolled back", number=number, reason=reason)
-        await remote.program("confirm", str(number), stdin=token.encode())
-    except ClanError as fault:
-        after = await _ask_again(remote, token, terms.limit, str(fault))
-        if after is None:
-            reason = f"{fault}; it goes back by itself"
-            return Outcome(machine=machine, state="unknown", number=number, reason=reason)
-        state = "updated" if after["stage"] == "confirmed" else after["stage"]
-        return Outcome(
-            machine=machine, state=state, number=number, reason=after["reason"] or str(fault)
-        )
-    return Outcome(machine=machine, state="updated", number=number)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Switch:
+    """One switch of one machine: `before` are the networks over which it answered."""
 
+    remote: Remote
+    token: str
+    before: set[str]
+    terms: Terms
+    say: Callable[[str], None]
 
-async def _ask_again(remote: Remote, token: str, limit: float, said: str) -> dict[str, Any] | None:
-    """Log in anew until the machine says how our activation stands; None when it never does."""
-    clock = asyncio.get_running_loop().time
-    end = clock() + limit + SPARE
-    while clock() < end:
+    async def make(self, begin: Callable[[], Awaitable[Any]]) -> Outcome:
+        """Have it begun, and confirm it by a fresh login, or see it undone."""
+        self.say("activating")
         try:
-            now = (await remote.program("status", stdin=token.encode()))["activation"]
-        except ClanError:
+            answer = await begin()
+        except ClanError as fault:
+            # Cut off, perhaps by the new generation itself: a fresh login tells.
+            answer = await self.ask_again(fault)
+        if answer is None:
+            return self.ended("unknown", None, "it has not answered since")
+        if answer["stage"] != "waiting":
+            return self.ended(answer["stage"], answer["number"], answer["reason"])
+        number = answer["number"]
+        self.say("confirming by a fresh login")
+        lost = self.before - self.terms.accept_loss - await self.settled()
+        try:
+            if lost:
+                reason = f"no answer any more over {', '.join(sorted(lost))}"
+                await self.remote.program("rollback", str(number), reason)
+                return self.ended("rolled back", number, reason)
+            await self.remote.program("confirm", str(number), stdin=self.token.encode())
+        except ClanError as fault:
+            after = await self.ask_again(fault)
+            if after is None:
+                return self.ended("unknown", number, f"{fault}; it goes back by itself")
+            stage = "updated" if after["stage"] == "confirmed" else after["stage"]
+            return self.ended(stage, number, after["reason"] or str(fault))
+        return self.ended("updated", number, None)
+
+    def ended(self, state: str, number: int | None, reason: str | None) -> Outcome:
+        """Say how it ended."""
+        machine = self.remote.found.machine
+        return Outcome(machine=machine, state=state, number=number, reason=reason)
+
+    async def ask_again(self, said: ClanError) -> dict[str, Any] | None:
+        """Log in anew until the machine says how our activation stands; None when it never does."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + self.terms.limit + SPARE
+        while clock() < end:
+            try:
+                answer = await self.remote.program("status", stdin=self.token.encode())
+            except ClanError:
+                await asyncio.sleep(RETRY)
+                continue
+            now: dict[str, Any] | None = answer["activation"]
+            if now is None or not now["ours"]:
+                return {"number": None, "stage": "failed", "reason": str(said)}
+            if now["stage"] not in {"preparing", "switching"}:
+                return now
             await asyncio.sleep(RETRY)
-            continue
-        if now is None or not now["ours"]:
-            return {"number": None, "stage": "failed", "reason": said}
-        if now["stage"] not in {"preparing", "switching"}:
-            answer: dict[str, Any] = now
-            return answer
-        await asyncio.sleep(RETRY)
-    return None
+        return None
+
+    async def settled(self) -> set[str]:
+        """Return the networks that answer, waiting for those that did before for half the time."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + self.terms.limit / 2
+        answering: set[str] = set()
+        while True:
+            answering |= await reachable_networks(self.remote)
+            if self.before <= answering or clock() > end:
+                return answering
+            await asyncio.sleep(RETRY)
 
 
 async def reachable_networks(remote: Remote) -> set[str]:
     """Return the networks over which the machine answers now."""
     seen = await observe(remote.found.routes, context=remote.context, memories=remote.memories)
     return {observation.network for observation in seen if observation.reachable}
-
-
-async def _settled(remote: Remote, before: set[str], limit: float) -> set[str]:
-    """Return the networks that answer, waiting for those that did before for half the time."""
-    clock = asyncio.get_running_loop().time
-    end = clock() + limit / 2
-    answering: set[str] = set()
-    while True:
-        answering |= await reachable_networks(remote)
-        if before <= answering or clock() > end:
-            return answering
-        await asyncio.sleep(RETRY)
 
 
 async def update_all(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import time
@@ -149,6 +150,8 @@ def main() -> None:
             many = "*" if argument.startswith("*") else None
             command.add_argument(argument.lstrip("*"), type=kind, nargs=many)
     given = parser.parse_args()
+    # Generations are read by daemons that are not root; what is secret says so itself.
+    os.umask(0o022)
     try:
         answer = COMMANDS[given.command](given)
     except (StepError, OSError) as fault:

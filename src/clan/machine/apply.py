@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from clan.machine import units, wireguard
 from clan.machine.blocks import set_block
-from clan.machine.files import place_files
+from clan.machine.files import own, place_files
 from clan.machine.layout import sync
 from clan.machine.parameters import set_parameter
 from clan.machine.system import StepError, run
@@ -64,19 +64,11 @@ def decrypt(layout: Layout, manifest: Mapping[str, Any]) -> None:
         identity = str(layout.own / "age.key")
         run(["age", "--decrypt", "-i", identity, "-o", str(clear), str(sealed)])
         clear.chmod(0o400)
-        _own(clear, file)
-        clear.chmod(file["mode"])
+        own(clear, file)
     if layout.secrets.exists():
         layout.secrets.rename(old)
     fresh.rename(layout.secrets)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _own(path: Path, file: Mapping[str, Any]) -> None:
-    try:
-        shutil.chown(path, file["owner"], file["group"])
-    except LookupError as fault:
-        raise StepError(f"{file['path']}: {fault}") from None
 
 
 def make_users(manifest: Mapping[str, Any]) -> None:
@@ -133,15 +125,16 @@ def set_links(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
         wireguard.apply(link)
 
 
-def check(manifest: Mapping[str, Any]) -> list[str]:
-    """Run a generation's health checks; return what is wrong, in words."""
+def check(manifest: Mapping[str, Any]) -> None:
+    """Run a generation's health checks. Raises StepError with all that is wrong, in words."""
     wrong = [f"{name} is not running: {units.journal([name])}" for name in units.failed(manifest)]
     for health in manifest.get("checks", ()):
         try:
             run(health["command"], limit=health["limit"])
         except StepError as fault:
             wrong.append(f"{health['name']}: {fault}")
-    return wrong
+    if wrong:
+        raise StepError("\n".join(wrong))
 
 
 def choose_keys(layout: Layout, manifest: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from clan.machine.layout import CURRENT, Layout, write
+from clan.machine.system import StepError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,9 +40,21 @@ def place_files(layout: Layout, manifest: Mapping[str, Any]) -> None:
     for path in touched:
         if path not in wanted:
             _give_up(layout, path)
+    for file in manifest.get("files", ()):
+        if "secret" not in file:
+            own(layout.state / CURRENT / "files" / file["path"].lstrip("/"), file)
     for path, target in wanted.items():
         _link(layout, path, target)
     _note(layout, sorted(wanted))
+
+
+def own(path: Path, file: Mapping[str, Any]) -> None:
+    """Give a file its owner and permissions. Raises StepError when there is no such user."""
+    try:
+        shutil.chown(path, file["owner"], file["group"])
+    except LookupError as fault:
+        raise StepError(f"{file['path']}: {fault}") from None
+    path.chmod(file["mode"])
 
 
 def _touched(layout: Layout) -> list[str]:

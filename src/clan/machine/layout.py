@@ -1,8 +1,8 @@
 """Where things are on a machine, and the small files that decide which generation counts.
 
     /etc/clan/                      0700, what is born here and never leaves: identity and keys
-    /var/lib/clan/generations/N/    one generation: manifest.json, files/, units/, secrets/ …
-    /var/lib/clan/machine.pyz       this program, of the confirmed generation: what a boot runs
+    /var/lib/clan/generations/N/    one generation: manifest.json, files/, units/ …
+    /var/lib/clan/machine.pyz       this program, as the confirmed one has it
     /var/lib/clan/current           link to the generation that is applied
     /var/lib/clan/confirmed         link to the one that a boot starts
     /run/clan/                      what a boot forgets: secrets in the clear, the activation's state
@@ -121,6 +121,8 @@ class Layout:
         self.own.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.own.chmod(0o700)
         self.generation(0).mkdir(parents=True, exist_ok=True)
+        for folder in (self.state, self.generations):
+            folder.chmod(0o755)
         self.run.mkdir(mode=0o755, parents=True, exist_ok=True)
         empty = self.generation(0) / MANIFEST
         if not empty.exists():

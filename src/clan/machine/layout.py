@@ -5,7 +5,7 @@
     /var/lib/clan/machine.pyz       this program, as the confirmed one has it
     /var/lib/clan/current           link to the generation that is applied
     /var/lib/clan/confirmed         link to the one that a boot starts
-    /run/clan/                      what a boot forgets: secrets in the clear, the activation's state
+    /run/clan/                      what a boot forgets: secrets in the clear, an activation's state
 
 Generation 0 is empty and always there, so that the first one can be rolled back too.
 """

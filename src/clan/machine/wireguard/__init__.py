@@ -113,10 +113,10 @@ def _set_addresses(link: Link, shown: Mapping[str, Any]) -> None:
         for each in shown["addr_info"]
         if each["scope"] == "global"
     }
-    # Nobody else can have them: they are bound to keys, and nothing here answers neighbours.
+    # Nobody else can have them, bound to keys as they are; and routes are said apart.
     for address in sorted(link.addresses - there):
-        nodad = ["nodad"] if ":" in address else []
-        run(["ip", "address", "add", address, "dev", link.name, *nodad])
+        once = ["nodad", "noprefixroute"] if ":" in address else []
+        run(["ip", "address", "add", address, "dev", link.name, *once])
     for address in sorted(there - link.addresses):
         run(["ip", "address", "delete", address, "dev", link.name])
 

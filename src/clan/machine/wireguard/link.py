@@ -56,18 +56,23 @@ class Link:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """A far end as `wg` shows it; `handshake` is when the last one was, 0 for never."""
+    """A far end as `wg` shows it; `handshake` is when the last one was, 0 for never.
+
+    `received` and `sent` are bytes.
+    """
 
     allowed: frozenset[str]
     endpoint: str | None
     handshake: int
     keepalive: int
+    received: int = 0
+    sent: int = 0
 
 
 def peers_of(lines: Iterable[str]) -> Iterator[tuple[str, Seen]]:
     """Read the peers of `wg show INTERFACE dump` (wg(8)), by public key."""
     for line in lines:
-        key, _, endpoint, allowed, handshake, _, _, keepalive = line.split("\t")
+        key, _, endpoint, allowed, handshake, received, sent, keepalive = line.split("\t")
         yield (
             key,
             Seen(
@@ -75,5 +80,7 @@ def peers_of(lines: Iterable[str]) -> Iterator[tuple[str, Seen]]:
                 endpoint=None if endpoint == "(none)" else endpoint,
                 handshake=int(handshake),
                 keepalive=0 if keepalive == "off" else int(keepalive),
+                received=int(received),
+                sent=int(sent),
             ),
         )

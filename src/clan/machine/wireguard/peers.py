@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from clan.machine.system import run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from clan.machine.wireguard.link import Link, Peer, Seen
@@ -65,9 +65,10 @@ def set_peers(link: Link, there: Mapping[str, Seen], memory: Memory) -> list[str
     asked = {
         key: peer.endpoint
         for key, peer in link.peers.items()
-        if peer.endpoint and _wants_endpoint(peer, there.get(key), memory.tried.get(key), now)
+        if peer.endpoint
+        and wants_endpoint(peer.endpoint, there.get(key), memory.tried.get(key), now)
     }
-    found = _resolved(set(asked.values()))
+    found = resolved(set(asked.values()))
     # What an address was taken from goes first: an address is one peer's alone.
     changes = [["peer", key, "remove"] for key in there if key not in link.peers]
     tried = {key: each for key, each in memory.tried.items() if key in link.peers}
@@ -104,14 +105,14 @@ def _differences(peer: Peer, seen: Seen | None) -> list[str]:
     return words
 
 
-def _wants_endpoint(peer: Peer, seen: Seen | None, tried: Tried | None, now: float) -> bool:
+def wants_endpoint(endpoint: str, seen: Seen | None, tried: Tried | None, now: float) -> bool:
     """Whether to look up where a far end is: not while it answers, and is meant to be there.
 
     Asking then would move a tunnel that works, to an address that may be the older one.
     """
     # A handshake in the future is from before the clock was set back: it says nothing.
     answers = seen is not None and 0 <= now - seen.handshake < _FRESH
-    return not answers or tried is None or tried.endpoint != peer.endpoint
+    return not answers or tried is None or tried.endpoint != endpoint
 
 
 def next_endpoint(
@@ -133,13 +134,11 @@ def next_endpoint(
     return addresses[(addresses.index(seen.endpoint) + 1) % len(addresses)]
 
 
-def _resolved(
-    endpoints: set[str], lookup: Callable[[str], list[str] | str] | None = None
-) -> dict[str, list[str] | str]:
+def resolved(endpoints: set[str]) -> dict[str, list[str] | str]:
     """Look endpoints up at once: to addresses as `wg` writes them, or to why there are none."""
     ordered = sorted(endpoints)
     with ThreadPoolExecutor(max_workers=16) as pool:
-        return dict(zip(ordered, pool.map(lookup or _addresses, ordered), strict=True))
+        return dict(zip(ordered, pool.map(_addresses, ordered), strict=True))
 
 
 def _addresses(endpoint: str) -> list[str] | str:

@@ -1,0 +1,286 @@
+"""The WireGuard service on real machines: from the clan's file to machines that ping each other."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.lab.members import PROGRAM, Members
+
+from clan.lab.cuts import Cut
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.lab.conftest import Labs
+
+    from clan.lab.lab import Lab
+
+pytestmark = pytest.mark.lab
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+SITES = """
+[sites]
+hosting = { router = { nat = "none", delay = "2ms" } }
+cloud = { router = { nat = "none", delay = "2ms" } }
+home = { router = { delay = "2ms" } }
+cafe = { router = { nat = "symmetric", delay = "2ms" } }
+[admin]
+site = "home"
+"""
+SINGLE = """
+[machines]
+server1 = { site = "hosting", mdns = "off" }
+laptop1 = { site = "home", mdns = "off" }
+[names]
+"vpn.example.com" = "server1"
+"""
+MULTIPLE = """
+[machines]
+server1 = { site = "hosting", mdns = "off" }
+server2 = { site = "cloud", mdns = "off" }
+server3 = { site = "hosting", mdns = "off" }
+laptop1 = { site = "home", mdns = "off" }
+laptop2 = { site = "cafe", mdns = "off" }
+[names]
+"vpn1.example.com" = "server1"
+"vpn2.example.com" = "server2"
+"vpn3.example.com" = "server3"
+"""
+SECOND_PEER = """
+[machines.laptop2]
+[instances.vpn.roles.peer.machines.laptop2]
+settings.controller = "server2"
+"""
+
+
+def bring_up(labs: Labs, folder: Path, clan: str, places: str) -> Members:
+    folder.mkdir()
+    (folder / "clan.toml").write_text(clan)
+    members = Members(labs(SITES + places, clan_dir=folder))
+    members.prepare()
+    for machine in members.machines:
+        assert members.apply(machine) == []
+    return members
+
+
+@pytest.fixture(scope="module")
+def single(labs: Labs, tmp_path_factory: pytest.TempPathFactory) -> Members:
+    """The document's configuration with one controller, as it is written."""
+    text = (EXAMPLES / "seed-001-single/toml/clan.toml").read_text()
+    return bring_up(labs, tmp_path_factory.mktemp("lab") / "single", text, SINGLE)
+
+
+@pytest.fixture(scope="module")
+def several(labs: Labs, tmp_path_factory: pytest.TempPathFactory) -> Members:
+    """The document's configuration with three, called vpn, and one more laptop."""
+    text = (EXAMPLES / "seed-001-multiple/toml/clan.toml").read_text()
+    text = text.replace("instances.wireguard", "instances.vpn") + SECOND_PEER
+    return bring_up(labs, tmp_path_factory.mktemp("lab") / "several", text, MULTIPLE)
+
+
+@pytest.fixture
+def members(several: Members) -> Iterator[Members]:
+    yield several
+    several.lab.restore()
+
+
+def until(seconds: float, happens: Callable[[], bool]) -> float:
+    """Wait for something to be so, and return how long it took, in seconds."""
+    begun = time.monotonic()
+    while not happens():
+        assert time.monotonic() - begun < seconds, "it did not happen in time"
+        time.sleep(0.1)
+    return time.monotonic() - begun
+
+
+def pings(lab: Lab, machine: str, target: str) -> bool:
+    return lab.exec(machine, ["ping", "-6", "-c1", "-W1", target], check=False).returncode == 0
+
+
+def all_ping_all(members: Members) -> None:
+    domain = members.instance.name
+    for machine, other in itertools.permutations(members.machines, 2):
+        # The first packet waits for a handshake, which is tried again after five seconds.
+        until(12, lambda m=machine, o=other: pings(members.lab, m, f"{o}.{domain}"))  # type: ignore[misc]
+
+
+def let_in(lab: Lab, machine: str, others: list[str]) -> None:
+    """Let a machine's root log in to others as root."""
+    make = "cd /root/.ssh && { [ -e id ] || ssh-keygen -q -t ed25519 -N '' -f id; } && cat id.pub"
+    key = lab.exec(machine, ["sh", "-c", make]).stdout
+    for other in others:
+        lab.exec(other, ["sh", "-c", "cat >>/root/.ssh/authorized_keys"], text=key)
+
+
+def ssh(lab: Lab, machine: str, target: str, *words: str) -> subprocess.CompletedProcess[str]:
+    options = ["-i", "/root/.ssh/id", "-o", "BatchMode=yes", "-o", "ConnectTimeout=3"]
+    return lab.exec(machine, ["ssh", *options, f"root@{target}", *words], check=False)
+
+
+def transmitted(output: str) -> tuple[int, int]:
+    """Read how many packets `ping -q` sent and got back."""
+    found = re.search(r"(\d+) packets transmitted, (\d+) received", output)
+    assert found is not None, output
+    return int(found[1]), int(found[2])
+
+
+class Stream:
+    """Packets from one machine to another, a hundred a second, while something is done."""
+
+    def __init__(self, lab: Lab, machine: str, target: str) -> None:
+        words = ["ping", "-6", "-q", "-i", "0.01", "-w", "60", target]
+        self.process = subprocess.Popen(
+            lab.command_on(machine, ["timeout", "--foreground", "-s", "INT", "60", *words]),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.lab, self.machine = lab, machine
+        time.sleep(0.3)
+
+    def lost(self) -> int:
+        """End it, and return how many packets did not come back."""
+        time.sleep(0.3)
+        self.lab.exec(self.machine, ["pkill", "-INT", "-x", "ping"])
+        said, _ = self.process.communicate(timeout=10)
+        sent, got = transmitted(said)
+        assert sent > 50
+        # The last may be under way as it ends.
+        return max(0, sent - got - 1)
+
+
+def test_with_one_controller_all_ping_and_ssh_each_other_by_name(single: Members) -> None:
+    all_ping_all(single)
+    for machine, other in itertools.permutations(single.machines, 2):
+        single.check(machine)
+        let_in(single.lab, machine, [other])
+        done = ssh(single.lab, machine, f"{other}.wireguard", "hostname")
+        assert done.stdout == f"{other}\n", done.stderr
+
+
+def test_with_several_controllers_all_ping_each_other_by_every_address(members: Members) -> None:
+    all_ping_all(members)
+    for machine, other in itertools.permutations(members.machines, 2):
+        for written in members.link(other).addresses:
+            address = written.partition("/")[0]
+            until(12, lambda m=machine, a=address: pings(members.lab, m, a))  # type: ignore[misc]
+
+
+def test_the_documents_commands_work(members: Members) -> None:
+    on = members.lab.exec
+    assert "latest handshake" in on("laptop1", ["wg", "show"]).stdout
+    shown = on("server1", ["ip", "addr", "show", "dev", "vpn"]).stdout
+    assert members.link("server1").addresses[0] in shown
+    assert "mtu 1420" in shown
+    routes = on("laptop1", ["ip", "-6", "route", "show", "dev", "vpn"]).stdout.splitlines()
+    assert sorted(line.split()[0] for line in routes) == sorted(members.link("laptop1").routes)
+    assert "51820" in on("server1", ["ss", "-ulnp"]).stdout
+
+
+def test_applying_again_loses_no_packet_and_changes_nothing(members: Members) -> None:
+    before = members.lab.exec("server1", ["wg", "showconf", "vpn"]).stdout
+    stream = Stream(members.lab, "laptop1", "laptop2.vpn")
+    for machine in members.machines:
+        assert members.apply(machine) == []
+    assert stream.lost() == 0
+    assert members.lab.exec("server1", ["wg", "showconf", "vpn"]).stdout == before
+
+
+def test_a_controller_dies_and_by_name_the_rest_goes_on(members: Members) -> None:
+    let_in(members.lab, "laptop1", ["laptop2"])
+    assert ssh(members.lab, "laptop1", "laptop2.vpn", "hostname").stdout == "laptop2\n"
+    # Its name resolves in the subnet of server2 first.
+    members.lab.cut(Cut(what="server2"))
+    begun = time.monotonic()
+    done = ssh(members.lab, "laptop1", "laptop2.vpn", "hostname")
+    assert done.stdout == "laptop2\n", done.stderr
+    assert time.monotonic() - begun < 10
+    for address in (members.link("laptop2").addresses[0], members.link("laptop2").addresses[2]):
+        assert pings(members.lab, "laptop1", address.partition("/")[0])
+    assert not pings(members.lab, "laptop1", members.link("laptop2").addresses[1].partition("/")[0])
+    members.lab.restore()
+    until(30, lambda: pings(members.lab, "laptop1", "laptop2.vpn"))
+
+
+def test_one_machines_new_key_cuts_no_other_off(members: Members) -> None:
+    old = members.keys["laptop1"]
+    streams = [
+        Stream(members.lab, "laptop2", "server1.vpn"),
+        Stream(members.lab, "server3", "laptop2.vpn"),
+    ]
+    members.make_key("laptop1", "anew")
+    assert members.keys["laptop1"] != old
+    for machine in members.machines:
+        members.apply(machine)
+    assert [stream.lost() for stream in streams] == [0, 0]
+    assert old not in members.lab.exec("server1", ["wg", "show", "vpn", "peers"]).stdout
+    took = until(15, lambda: pings(members.lab, "laptop1", "laptop2.vpn"))
+    assert took < 15
+
+
+def test_a_machine_forwards_and_keeps_its_own_default_route(members: Members) -> None:
+    """It learnt that from its router's advertisements, which a router would ignore."""
+    assert "default" in members.lab.exec("server1", ["ip", "-6", "route"]).stdout
+    forwards = members.lab.exec("server1", ["sysctl", "-n", "net.ipv6.conf.all.forwarding"]).stdout
+    assert forwards == "1\n"
+
+
+def test_a_port_that_is_taken_is_told_with_who_has_it(members: Members) -> None:
+    lab = members.lab
+    gone = "from clan.machine import wireguard; wireguard.remove('vpn')"
+    lab.exec("server3", ["env", f"PYTHONPATH={PROGRAM}", "python3", "-c", gone])
+    assert "vpn" not in lab.exec("server3", ["ip", "-o", "link"]).stdout
+    taker = "import socket, time; s = socket.socket(10, 2); s.bind(('::', 51820)); time.sleep(60)"
+    lab.exec("server3", ["systemd-run", "--quiet", "--unit=taker", "python3", "-c", taker])
+    until(5, lambda: "51820" in lab.exec("server3", ["ss", "-uln"]).stdout)
+    with pytest.raises(subprocess.CalledProcessError) as failed:
+        members.apply("server3")
+    assert (
+        "wireguard: Could not bring up interface vpn: Address already in use: "
+        "UDP port 51820 is taken by python3 (process "
+    ) in failed.value.stderr
+    lab.exec("server3", ["systemctl", "stop", "taker"])
+    assert members.apply("server3") == []
+    until(15, lambda: pings(lab, "laptop1", "server3.vpn"))
+
+
+def test_a_daemon_that_died_comes_back_as_applying_is_repeated(members: Members) -> None:
+    lab = members.lab
+    kind = lab.exec("laptop2", ["ip", "-d", "link", "show", "dev", "vpn"]).stdout
+    if "tun" not in kind:
+        pytest.skip("this computer's kernel has WireGuard: there is no daemon")
+    lab.exec("laptop2", ["systemctl", "kill", "-s", "KILL", "clan-wireguard-vpn.service"])
+    until(5, lambda: "vpn" not in lab.exec("laptop2", ["ip", "-o", "link"]).stdout)
+    assert members.apply("laptop2") == []
+    until(15, lambda: pings(lab, "laptop1", "laptop2.vpn"))
+
+
+def test_a_name_that_nobody_knows_now_is_asked_for_again(members: Members) -> None:
+    lab = members.lab
+    gone = "from clan.machine import wireguard; wireguard.remove('vpn')"
+    lab.exec("laptop2", ["env", f"PYTHONPATH={PROGRAM}", "python3", "-c", gone])
+    lab.exec("laptop2", ["sed", "-i.kept", "s/^hosts:.*/hosts: files/", "/etc/nsswitch.conf"])
+    try:
+        missing = members.apply("laptop2")
+        assert [word.split(": ")[:2] for word in missing] == [
+            [f"server{n}", f"vpn{n}.example.com:51820"] for n in (1, 2, 3)
+        ]
+    finally:
+        lab.exec("laptop2", ["mv", "/etc/nsswitch.conf.kept", "/etc/nsswitch.conf"])
+    assert members.apply("laptop2") == []
+    until(15, lambda: pings(lab, "laptop2", "laptop1.vpn"))
+
+
+def test_machines_have_todays_wireguard_go_where_it_was_built(single: Members) -> None:
+    from clan.lab import wireguard_go
+
+    if wireguard_go.find() is None:
+        pytest.skip("wireguard-go was not built: scripts/setup says why")
+    found = single.lab.exec("laptop1", ["sh", "-c", "command -v wireguard-go"]).stdout.strip()
+    assert found == wireguard_go.PLACE

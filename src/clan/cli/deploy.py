@@ -201,8 +201,9 @@ def _update(
 ) -> None:
     from clan.deploy.update import Terms, update_all
 
-    progress = Progress(chosen, quiet=as_json)
     asyncio.run(fleet.ensure(dict.fromkeys(chosen, target_host) if target_host else {}))
+    chosen = [*chosen, *asyncio.run(fleet.followers(chosen, at_once=AT_ONCE))]
+    progress = Progress(chosen, quiet=as_json)
     remotes = [fleet.remote(name, target_host=target_host) for name in chosen]
 
     def done(outcome: Outcome) -> None:

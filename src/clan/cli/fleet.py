@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +93,31 @@ class Fleet:
         for outcome in await generate(self.reach.store, graph(self.clan), making):
             if not outcome.made:
                 note(f"{outcome.id}: {outcome.why}")
+
+    async def followers(self, chosen: Sequence[str], *, at_once: int) -> list[str]:
+        """Return the other machines that only have to learn new public keys of these.
+
+        They are updated in the same window: until they are, they do not know the chosen ones.
+        """
+        from clan.plan.diff import differ_in_keys_only
+
+        beside = {
+            machine: None
+            for instance in self.clan.instances.values()
+            for members in [dict.fromkeys(m for role in instance.members.values() for m in role)]
+            if any(machine in members for machine in chosen)
+            for machine in members
+            if machine not in chosen
+        }
+        others = [name for name in self.clan.machines if name in beside]
+        remotes = [self.remote(name) for name in others]
+        running = await each(remotes, "cat /var/lib/clan/current/manifest.json", at_once=at_once)
+        return [
+            name
+            for name, answer in zip(others, running, strict=True)
+            if isinstance(answer, bytes)
+            and differ_in_keys_only(json.loads(answer or b"{}"), self.generation(name).manifest)
+        ]
 
     def admit(self, machine: str, *, identity: str, host_key: str) -> None:
         """Keep what a machine was born with, and let it read the secrets that are its own."""

@@ -84,6 +84,8 @@ def begin(number: int, token: str, limit: float) -> dict[str, Any]:
 def collect_keys(wanted: list[str]) -> dict[str, str]:
     """Return generator -> public key for `GENERATOR=KIND` words; `+` before one makes it anew."""
     LAYOUT.prepare()
+    # They are asked for before the first generation that would bring it.
+    install_packages(["wireguard-tools"])
     found = {}
     for word in wanted:
         generator, _, kind = word.lstrip("+").partition("=")

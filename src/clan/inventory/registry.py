@@ -140,9 +140,14 @@ def made(name: str, found: object, code: str, faults: Faults) -> LoadedModule:
     if not faults.faults:
         with guarded(f"module {name!r}", (), faults):
             module = found() if isinstance(found, type) else found
-            if isinstance(module, Module) and isinstance(module.roles, dict):
+            declared = all(hasattr(module, what) for what in ("name", "description", "roles"))
+            if isinstance(module, Module) and declared and isinstance(module.roles, dict):
                 return LoadedModule(module=module, code=code)
-            faults.add((), f"module {name!r} in {code} is no clan.model.module.Module with roles")
+            faults.add(
+                (),
+                f"module {name!r} in {code} is no clan.model.module.Module with name, "
+                "description and roles",
+            )
     raise InventoryError(faults.faults)
 
 

@@ -40,6 +40,7 @@ LONGEST = 90.0
 PATIENCE = 5.0
 """Seconds that a command is given to end when it is asked to."""
 STYLES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+OVERWRITTEN = re.compile(r"[^\n]*\r")
 FINGERPRINT = re.compile(r"SHA256:\S{43}")
 
 
@@ -96,6 +97,12 @@ STORY = (
         at="laptop",
         command="clan network list",
         shows=("lan       2500", "internet  2000"),
+    ),
+    Step(
+        story="Who answers on them? On the LAN all but the VPS, which is elsewhere.",
+        at="laptop",
+        command="clan network overview",
+        shows=("nothing on this LAN answers for vps.local", "internet  nas "),
     ),
     Step(
         story="First contact. The NAS itself says which host key it has:",
@@ -267,7 +274,12 @@ def at_terminal(
     finally:
         _end(process)
         os.close(ours)
-    return process.returncode, STYLES.sub("", text)
+    return process.returncode, plain(text)
+
+
+def plain(text: str) -> str:
+    """Return what is left on a terminal, without its style: progress overwrites itself."""
+    return STYLES.sub("", OVERWRITTEN.sub("", text))
 
 
 def _read(terminal: int, process: subprocess.Popen[bytes], deadline: float) -> bytes:
@@ -301,7 +313,7 @@ def _printer() -> Callable[[str], None]:
     styled = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
     def show(text: str) -> None:
-        print(text if styled else STYLES.sub("", text), end="", flush=True)
+        print(text if styled else plain(text), end="", flush=True)
 
     return show
 

@@ -79,6 +79,20 @@ def test_help_imports_nothing_heavy(tmp_path: Path, arguments: list[str]) -> Non
     assert heavy == ""
 
 
+def test_listing_networks_imports_nothing_that_only_connecting_needs(tmp_path: Path) -> None:
+    modules = {"lan": "lan", "internet": "internet", "tor": "tor", "vpn": "wireguard"}
+    members = {"tor": "roles.server.tags = ['all']", "vpn": "roles.controller.machines.nas"}
+    lines = ["[machines.nas]", "deploy.targetHost = 'nas.example.com'"]
+    for name, module in modules.items():
+        lines += [f"[instances.{name}]", f"module.name = '{module}'"]
+        lines += [members.get(name, "roles.default.tags = ['all']")]
+    lines[-1] += ".settings.endpoint = 'vpn.example.com'"
+    (tmp_path / "clan.toml").write_text("\n".join(lines))
+    out, heavy = run(tmp_path, "network", "list")
+    assert all(name in out for name in modules)
+    assert heavy == "pydantic"
+
+
 COMPLETIONS = [
     ("clan mach", ["machines"]),
     ("clan machines re", ["rename"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -77,7 +78,9 @@ def test_a_fault_in_nix_is_one_line_with_its_place(text: str, fault: str, desk: 
 def test_what_never_ends_is_given_up(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clan.inventory.nix.SECONDS", 1)
     text = "let f = n: if n == 0 then 0 else f (n - 1) + f (n - 1); in f 60"
+    start = time.monotonic()
     assert desk.faults(text, "nix") == ["clan.nix: was not evaluated within 1 s"]
+    assert time.monotonic() - start < 30
 
 
 def test_without_nix_it_is_said_how_to_get_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

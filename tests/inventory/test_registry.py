@@ -115,11 +115,11 @@ def test_own_modules_are_named_when_one_is_misspelt(desk: Desk) -> None:
             "import nothing_like_it",
             "crashed: ModuleNotFoundError: No module named 'nothing_like_it' ({file}:1)",
         ),
-        ("module = 7", "in {file} is no clan.model.module.Module with roles"),
-        ("module = dict", "in {file} is no clan.model.module.Module with roles"),
+        ("module = 7", "in {file} is no clan.model.module.Module (it needs a name"),
+        ("module = dict", "in {file} is no clan.model.module.Module (it needs a name"),
         (
             "from clan.model.module import Module\nclass module(Module): pass",
-            "crashed: AttributeError: 'module' object has no attribute 'roles'",
+            "crashed: AttributeError: 'module' object has no attribute 'name'",
         ),
     ],
 )
@@ -193,7 +193,30 @@ def test_too_many_machines_in_a_role_are_a_fault(desk: Desk) -> None:
     ]
 
 
+def test_settings_of_the_instance_may_name_machines_too(desk: Desk) -> None:
+    settings = "class Whole(Settings):\n    home: MachineName = 'a'\n\nclass Carrier"
+    code = (
+        own()
+        .replace("class Carrier", settings)
+        .replace("Module, Role", "MachineName, Module, Role")
+    )
+    desk.write("modules/pigeon.py", code.replace("    roles:", "    settings = Whole\n    roles:"))
+    assert desk.open(USE).instances["pigeon"].settings.model_dump() == {"home": "a"}
+    (fault,) = desk.faults(USE + "settings.home = 'aa'\n")
+    assert fault == (
+        "clan.toml:5: instances.pigeon.settings.home: unknown machine 'aa' (did you mean 'a'?)"
+    )
+
+
+def test_two_packages_with_a_module_of_one_name_are_refused(desk: Desk) -> None:
+    registry = Registry(desk.folder)
+    registry.installed()["lan"] = {"here.lan:Lan", "there.lan:Lan"}
+    with pytest.raises(InventoryError, match="two installed packages have a module 'lan'"):
+        registry.get("lan")
+
+
 def test_what_is_no_module_name_is_not_looked_for_in_the_folder(desk: Desk) -> None:
     desk.write("secret.py", "raise SystemExit")
+    (desk.folder / "modules").mkdir()
     with pytest.raises(InventoryError, match=r"unknown module '../secret'"):
         Registry(desk.folder).get("../secret", "self")

@@ -98,6 +98,14 @@ jumpHosts = ["hop", "me@[2001:db8::2]:2222"]
     assert peer["SSHOptions"] == ["-J", "hop,me@[2001:db8::2]:2222"]
 
 
+def test_the_same_address_with_another_port_is_another_machine(desk: Desk) -> None:
+    text = """
+machines.a.deploy.targetHost = "home.example.com:2201"
+machines.b.deploy.targetHost = "home.example.com:2202"
+"""
+    assert [peer["port"] for peer in desk.peers(text, "internet").values()] == [2201, 2202]
+
+
 def test_the_same_address_behind_another_jump_host_is_another_machine(desk: Desk) -> None:
     text = """
 [machines]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -149,6 +148,8 @@ def ping(clan_dir: str | None, *, machine: str, name: str | None, as_json: bool)
 
 
 def _look(reach: Reach, routes: Sequence[Route]) -> list[Observation]:
+    import asyncio
+
     from clan.cli.progress import counting
     from clan.networks.observe import observe
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from clan.system.underlay import Underlay
 
 
-MOVE_POLL = 0.25
+MOVE_POLL = 0.1
 """Seconds between two looks at whether this computer is still where the race began."""
 MOST_MOVES = 20
 """Races that one command begins anew because this computer moved."""
@@ -40,6 +40,8 @@ class Reached:
     connection: Connection
     route: Route
     by_multicast: bool
+    underlay: Underlay
+    """Where this computer was when the connection was made."""
     attempts: tuple[Attempt, ...]
     excluded: tuple[Ranked, ...]
 
@@ -81,6 +83,15 @@ class _Dialler:
             return Dialled(connection=connection, session=stack.pop_all())
 
 
+def has_moved(context: Context, before: Underlay) -> bool:
+    """Say whether this computer is on other networks than before.
+
+    The routers' hardware addresses do not count: they are learned and forgotten in one place.
+    """
+    here = context.locate()
+    return (here.sources, here.links) != (before.sources, before.links)
+
+
 async def _unless_moved(
     running: Coroutine[Any, Any, Race[Dialled]], context: Context, underlay: Underlay
 ) -> Race[Dialled] | None:
@@ -94,8 +105,7 @@ async def _unless_moved(
             await asyncio.wait([task], timeout=MOVE_POLL)
             if task.done():
                 return task.result()
-            here = context.locate()
-            if (here.sources, here.links) != (underlay.sources, underlay.links):
+            if has_moved(context, underlay):
                 return None
     finally:
         if not task.done():
@@ -198,6 +208,7 @@ async def reach(
             connection=outcome.value.connection,
             route=route,
             by_multicast=loaded[route.network.technology].traits.asks_by_multicast,
+            underlay=underlay,
             attempts=attempts,
             excluded=ranking.excluded,
         )

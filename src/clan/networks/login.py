@@ -2,7 +2,8 @@
 
 `ssh` runs as a child in the foreground: it owns the terminal, gets its signals, and may be
 suspended. Its own messages (not the remote command's) come through a pipe, so that those about a
-wrong key, which is dealt with here, are not shown.
+wrong key, which is dealt with here, are not shown. They also tell when the session begins: until
+then nothing has been asked of the machine, and a login may be given up and begun anew.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clan.networks.connect import MOVE_POLL
 from clan.networks.hostkeys import Verdict, judge
-from clan.system.ssh import login_command
+from clan.system.ssh import SESSION, login_command
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -48,9 +50,13 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How `ssh` ended: its exit status, and the verdict on a host key that was not taken."""
+    """How `ssh` ended: its exit status, and the verdict on a host key that was not taken.
+
+    `cut_off` means that this computer moved before the session began.
+    """
 
     status: int
+    cut_off: bool = False
     refused: Verdict | None = None
     key: str = ""
 
@@ -63,8 +69,14 @@ async def login(
     user: str,
     options: Sequence[str],
     command: Sequence[str],
+    moved: Callable[[], bool],
 ) -> Outcome:
-    """Run `ssh` over the connection until it ends; the connection is closed then."""
+    """Run `ssh` over the connection until it ends; the connection is closed then.
+
+    `moved` says whether this computer has left the networks that it connected from. A session that
+    runs is left to itself, as it may have a life of its own (a VPN's addresses stay, a cable comes
+    back); a login would only wait for answers that went elsewhere.
+    """
     with tempfile.TemporaryDirectory(prefix="clan-ssh-") as folder:
         place = Path(folder)
         counter = Counter(reached, identity)
@@ -79,7 +91,11 @@ async def login(
                 options=options,
                 command=command,
             )
-            status = await foreground(words)
+            watch = asyncio.ensure_future(counter.hang_up_when(moved))
+            try:
+                status = await foreground(words)
+            finally:
+                watch.cancel()
         return counter.outcome(status)
 
 
@@ -92,6 +108,8 @@ class Counter:
         self.refused: Verdict | None = None
         self.key = ""
         self.settled = False
+        self.began = False
+        self.hung_up = False
         self.held = bytearray()
         self.answers: set[asyncio.Task[None]] = set()
         self.log = -1
@@ -122,9 +140,22 @@ class Counter:
 
     def outcome(self, status: int) -> Outcome:
         """Say how it ended; what was held back is shown unless it is about a refused key."""
-        if self.refused is None:
+        cut_off = self.hung_up and not self.began
+        if self.refused is None and not cut_off:
             self._show()
-        return Outcome(status=status, refused=self.refused, key=self.key)
+        return Outcome(status=status, cut_off=cut_off, refused=self.refused, key=self.key)
+
+    async def hang_up_when(self, moved: Callable[[], bool]) -> None:
+        """Look, until the session begins, whether this computer moved; end the stream if so."""
+        while not moved():
+            await asyncio.sleep(MOVE_POLL)
+            self._read_log()
+            if self.began:
+                return
+        self.hung_up = True
+        # ssh has a descriptor of its own; what is shut down is the stream, for both.
+        with contextlib.suppress(OSError):
+            self.reached.connection.sock.shutdown(socket.SHUT_RDWR)
 
     def _accept(self, listener: socket.socket) -> None:
         asking, _ = listener.accept()
@@ -142,7 +173,6 @@ class Counter:
                 stream.setblocking(True)
                 asking.setblocking(True)
                 socket.send_fds(asking, [b"\0"], [stream.fileno()])
-                stream.close()
             elif words[:1] == ["key"]:
                 await loop.sock_sendall(asking, (await self._known_hosts(words[1:])).encode())
 
@@ -181,7 +211,12 @@ class Counter:
         with contextlib.suppress(BlockingIOError):
             while words := os.read(self.log, 65536):
                 self.held += words
-        if self.settled:
+        *lines, last = self.held.split(b"\n")
+        if any(SESSION in line for line in lines):
+            self.began = True
+            kept = [line + b"\n" for line in lines if SESSION not in line]
+            self.held = bytearray(b"".join(kept) + last)
+        if self.settled and not self.hung_up:
             self._show()
 
     def _show(self) -> None:

@@ -1,4 +1,7 @@
-"""A shell on a machine: connect, log in, and when something else answered, take the next address.
+"""A shell on a machine: connect, log in, and go on when that led nowhere.
+
+When something else answered, the next address is tried; when this computer moved to other networks
+before the session began, everything begins anew.
 
 This is what `clan ssh` does. What it asks, says and records goes through functions it is given.
 """
@@ -10,9 +13,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from clan.errors import HostKeyError
+from clan.errors import ClanError, HostKeyError, UnreachableError
 from clan.networks.choose import Action
-from clan.networks.connect import reach
+from clan.networks.connect import has_moved, reach
 from clan.networks.hostkeys import FirstContact, Meeting, Verdict, mismatch, refusal
 from clan.networks.login import Identity, login
 from clan.networks.memory import Memory
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from clan.networks.technology import Context
 
 MOST_TRIES = 16
-"""Addresses showing a wrong key that one command goes through."""
+"""Logins that one command begins: addresses that showed a wrong key, and moves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +70,15 @@ async def shell(
     Raises UnreachableError when no network leads there, HostKeyError when nothing that answers
     may be taken for the machine.
     """
+
+    def record(key: str) -> None:
+        nonlocal host_key
+        host_key = key
+        desk.record(key)
+
+    fault: ClanError = HostKeyError(
+        f"{MOST_TRIES} addresses answered, and none of them is {found.machine}"
+    )
     for _ in range(MOST_TRIES):
         async with reach(
             found.machine,
@@ -87,7 +99,7 @@ async def shell(
                 expected=host_key,
                 policy=request.policy,
                 ask=None if desk.ask is None else partial(desk.ask, meeting),
-                record=desk.record,
+                record=record,
             )
             outcome = await login(
                 reached,
@@ -96,7 +108,13 @@ async def shell(
                 user=request.user or reached.route.user or "root",
                 options=request.options,
                 command=request.command,
+                moved=partial(has_moved, context, reached.underlay),
             )
+        if outcome.cut_off:
+            fault = UnreachableError(
+                f"this computer changes networks too often to log in to {found.machine}"
+            )
+            continue
         if outcome.refused is None:
             return outcome.status
         if outcome.refused is not Verdict.WRONG:
@@ -107,4 +125,4 @@ async def shell(
             Memory.set_aside, network=meeting.network, address=meeting.address, now=time.time()
         )
         memories.update(found.machine, aside)
-    raise HostKeyError(f"{MOST_TRIES} addresses answered, and none of them is {found.machine}")
+    raise fault

@@ -3,6 +3,9 @@
 A technology is one file. It says what it can carry (`traits`), whether it runs here (`running`),
 and opens sessions; a session dials routes. Everything else (ranking, racing, remembering,
 observing, ssh) is written once, above it. tests/networks/conformance.py is what each must pass.
+
+To say whether it runs, a technology is imported and nothing connects: what only a dial needs, such
+as asyncio, is imported there.
 """
 
 from __future__ import annotations

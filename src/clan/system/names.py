@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import socket
 import threading
@@ -48,6 +47,8 @@ class SystemResolver:
         """Return the addresses of `host` as `getaddrinfo` orders them (RFC 6724)."""
         if (numeric := literal(host, port)) is not None:
             return [numeric]
+        import asyncio
+
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[list[SocketAddress]] = loop.create_future()
 

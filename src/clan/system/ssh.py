@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 RELAY = Path(__file__).with_name("relay.py")
 KEY_TYPE = "ssh-ed25519"
+SESSION = b":client_loop():"
+"""In lines of ssh's log that it writes from when the session begins: the name of the function.
+
+Only once ssh is in there can the machine have been asked for anything."""
 HANDSHAKE_LIMIT = 15
 """Seconds ssh waits for greeting and key exchange; a user's own ConnectTimeout goes before."""
 
@@ -81,6 +85,8 @@ def login_command(
     return [
         ssh,
         *("-E", str(log)),
+        # Whatever the level of the log. OpenSSH 8.5 brought it, as it did KnownHostsCommand.
+        *("-o", f"LogVerbose=*{SESSION.decode()}*"),
         *relay_options(socket),
         *identity_options(full_name),
         *network_options,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, ClassVar
 
-from clan.networks.stream import open_any, open_jump
 from clan.networks.technology import (
     Aim,
     Connection,
@@ -59,6 +58,8 @@ class InternetSession(Session):
 
     async def dial(self, route: Route, aim: Aim) -> Connection:
         """Connect to the first of the route's hosts that answers, or to it through jump hosts."""
+        from clan.networks.stream import open_any, open_jump
+
         port = aim.port or route.port
         hosts = [
             host if isinstance(host, str) else self.context.reveal(host) for host in route.hosts

@@ -6,12 +6,9 @@ key does.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from typing import TYPE_CHECKING, ClassVar
 
-from clan.networks.race import race
-from clan.networks.stream import close, open_any
 from clan.networks.technology import (
     Aim,
     Connection,
@@ -66,6 +63,9 @@ class LanSession(Session):
 
     async def dial(self, route: Route, aim: Aim) -> Connection:
         """Connect to what answers for the route's name, or to where it was found before."""
+        from clan.networks.race import race
+        from clan.networks.stream import close, open_any
+
         name = str(route.hosts[0])
         port = aim.port or route.port
 
@@ -89,6 +89,8 @@ class LanSession(Session):
 
     async def ask(self, name: str, port: int) -> list[SocketAddress]:
         """Ask everyone on the LAN for the addresses of `name`. Raises DialError."""
+        import asyncio
+
         from zeroconf import (  # type: ignore[attr-defined]  # public, but not in its __all__
             AddressResolver,
             BadTypeInNameException,

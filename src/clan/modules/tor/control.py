@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-Address = str | tuple[str, int]
-"""The path of a Unix socket, or a host and a port."""
+    from clan.modules.tor.ports import Address
 
 REPLY_LIMIT = 10.0
 """Seconds Tor may take to answer a command."""

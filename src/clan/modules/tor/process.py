@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clan.modules.tor.control import Address, Control, ControlError, control
+from clan.modules.tor.control import Control, ControlError, control
 from clan.networks.technology import DialError
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+
+    from clan.modules.tor.ports import Address
 
 AT_ONCE = 64
 """Tors that one user may have running at once."""

@@ -15,7 +15,7 @@ from clan.networks.stream import closing_on_failure, reason
 from clan.networks.technology import DialError
 
 if TYPE_CHECKING:
-    from clan.modules.tor.control import Address
+    from clan.modules.tor.ports import Address
 
 REPLIES = {
     1: "Tor failed",

@@ -1,70 +1,23 @@
-"""Reaching machines as onion services, through the Tor that runs here or one of our own.
+"""Reaching machines as onion services; `session` does it.
 
-A Tor that runs here is used where its control port takes the key that the services ask for;
-otherwise one is started for the session. A stream that hangs is asked for again beside it: for
-some seconds after a service's Tor has ended, relays still take introductions for it and confirm
-them, and a client that has such a confirmation waits for two minutes.
+To say whether it runs, this is imported and nothing else of it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import os
-import socket
-from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from clan.model.exports import SSH_PORT, Var
-from clan.modules.tor.control import Address, ControlError, control
-from clan.modules.tor.onion import as_base64
-from clan.modules.tor.process import RunningTor, own_tor
-from clan.modules.tor.socks import FinalError, stream
-from clan.modules.tor.torrc import AUTH_PRIVATE, auth_generator, client_name, digest, lines_of
-from clan.networks.race import race
-from clan.networks.stream import BANNER_LIMIT, closing_on_failure, see_banner
-from clan.networks.technology import (
-    Aim,
-    Connection,
-    Context,
-    DialError,
-    NetworkTechnology,
-    Session,
-    SetAsideError,
-    Throughput,
-    Traits,
-)
-from clan.system.places import cache_home
+from clan.modules.tor.ports import candidates, listens
+from clan.networks.technology import Context, NetworkTechnology, Session, Throughput, Traits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from clan.model.route import Network, Route
 
-CIRCUIT_LIMIT = 60.0
-"""Seconds until the service's answer, with a Tor that knows its network."""
-AGAIN = 4.0
-"""Seconds of silence after which a stream is asked for again; one takes 1 to 4 s."""
-FAILURES = 4
-"""Streams that fail, not those that hang, after which no other is asked for."""
 PATIENCE = 90.0
-"""Seconds with the start of a Tor of our own that has to learn its network."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ports:
-    """Where a Tor of this computer listens."""
-
-    socks: Address
-    control: Address
-
-
-SYSTEM = (
-    Ports(socks="/run/tor/socks", control="/run/tor/control"),
-    Ports(socks=("127.0.0.1", 9050), control=("127.0.0.1", 9051)),
-)
-"""The system's Tor: Debian's sockets, and the ports that are every Tor's (torrc(5))."""
+"""Seconds for the start of a Tor that has to learn its network, and a circuit to the service."""
 
 
 class Tor(NetworkTechnology):
@@ -81,7 +34,7 @@ class Tor(NetworkTechnology):
     def running(self, network: Network, context: Context) -> bool:
         """Whether a Tor of this network listens here."""
         del context
-        return any(_listens(ports.socks) for ports in _candidates(network))
+        return any(listens(ports.socks) for ports in candidates(network))
 
     def patience(self, route: Route) -> float:
         """Return the seconds that a start of Tor and a circuit to an onion service may take."""
@@ -91,148 +44,7 @@ class Tor(NetworkTechnology):
     @contextlib.asynccontextmanager
     async def session(self, network: Network, context: Context) -> AsyncIterator[Session]:
         """Use a Tor that runs here, or one that runs for as long as the session; at first use."""
+        from clan.modules.tor.session import TorSession
+
         async with contextlib.AsyncExitStack() as stack:
             yield TorSession(network, context, stack)
-
-
-class TorSession(Session):
-    """Asks Tor for streams to onion services."""
-
-    def __init__(
-        self, network: Network, context: Context, stack: contextlib.AsyncExitStack
-    ) -> None:
-        self.network = network
-        self.context = context
-        self.stack = stack
-        self.starting = asyncio.Lock()
-        self.tor: RunningTor | None = None
-        self.own = False
-
-    @property
-    def keeps(self) -> bool:
-        """Whether a Tor of our own carries the streams."""
-        return self.own
-
-    async def dial(self, route: Route, aim: Aim) -> Connection:
-        """Open a stream to the machine's onion service."""
-        host = route.hosts[0]
-        name = host if isinstance(host, str) else self.context.reveal(host)
-        port = aim.port or route.port
-        # The name is a secret: what is shown, and remembered, is whose it is.
-        shown = f"{route.machine}'s onion service"
-        if port != SSH_PORT:
-            shown += f", port {port}"
-        if shown in aim.avoid:
-            raise SetAsideError(shown)
-        auth = Var(machine=None, generator=auth_generator(self.network.name), file=AUTH_PRIVATE)
-        key = as_base64(self.context.reveal(auth))
-        async with self.starting:
-            if self.tor is None:
-                self.tor = await self._open()
-        tor = self.tor
-        try:
-            await self._let_in(tor, name, key)
-        except ControlError as fault:
-            raise DialError(f"Tor: {fault}") from None
-        self.context.progress(f"Tor looks for {shown}")
-        outcome = await self._streams(tor, name, port)
-        with closing_on_failure(outcome.sock):
-            if aim.port is None:
-                await see_banner(outcome.sock, shown, BANNER_LIMIT)
-        return Connection(sock=outcome.sock, address=shown, rtt=outcome.seconds)
-
-    async def _open(self) -> RunningTor:
-        """Take the Tor that runs here, or start one."""
-        for ports in _candidates(self.network):
-            if not _listens(ports.socks):
-                continue
-            try:
-                found = await self.stack.enter_async_context(control(ports.control))
-            except ControlError as fault:
-                self.context.progress(f"a Tor runs here, but {fault}: starting another")
-                continue
-            return RunningTor(socks=ports.socks, control=found)
-        lines = lines_of(self.network.settings)
-        folder = cache_home(os.environ) / "tor" / digest(lines)
-        tor = await self.stack.enter_async_context(own_tor(folder, lines, self.context.progress))
-        self.own = True
-        return tor
-
-    async def _let_in(self, tor: RunningTor, name: str, key: str) -> None:
-        """Give Tor the key; take it back with the session from one that lives on."""
-        if await tor.control.let_in(name, key) and not self.own:
-            self.stack.push_async_callback(_let_out, tor, name)
-
-    async def _streams(self, tor: RunningTor, name: str, port: int) -> _Stream:
-        """Ask for a stream, and again while none comes; the first is used."""
-        tries = _Tries(tor.socks, name, port)
-        attempts = round(CIRCUIT_LIMIT / AGAIN)
-        try:
-            async with asyncio.timeout(CIRCUIT_LIMIT):
-                outcome = await race(
-                    [partial(tries.one) for _ in range(attempts)],
-                    discard=_Stream.close,
-                    stagger=AGAIN,
-                    grace=0.0,
-                )
-        except TimeoutError:
-            raise DialError(f"the onion service did not answer in {CIRCUIT_LIMIT:g} s") from None
-        if outcome.value is None:
-            raise DialError(str(outcome.laps[-1].error))
-        return outcome.value
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Stream:
-    sock: socket.socket
-    seconds: float
-
-    async def close(self) -> None:
-        """Give it up."""
-        self.sock.close()
-
-
-class _Tries:
-    """Asks for streams to one service until one is refused for good."""
-
-    def __init__(self, socks: Address, name: str, port: int) -> None:
-        self.socks = socks
-        self.name = name
-        self.port = port
-        self.final: DialError | None = None
-        self.failed = 0
-
-    async def one(self) -> _Stream:
-        """Ask once; after others failed, only after a moment."""
-        if self.final is not None:
-            raise self.final
-        clock = asyncio.get_running_loop().time
-        await asyncio.sleep(self.failed * 0.5)
-        begin = clock()
-        try:
-            sock = await stream(self.socks, self.name, self.port)
-        except DialError as refused:
-            self.failed += 1
-            if isinstance(refused, FinalError) or self.failed == FAILURES:
-                self.final = refused
-            raise
-        return _Stream(sock=sock, seconds=clock() - begin)
-
-
-async def _let_out(tor: RunningTor, name: str) -> None:
-    with contextlib.suppress(ControlError):  # then it has forgotten the key by itself
-        await tor.control.let_out(name)
-
-
-def _candidates(network: Network) -> tuple[Ports, ...]:
-    """Return where a Tor of this network would listen; the system's is of the public network."""
-    folder = f"/run/{client_name(network.name)}"
-    ours = Ports(socks=f"{folder}/socks", control=f"{folder}/control")
-    return (ours,) if lines_of(network.settings) else (ours, *SYSTEM)
-
-
-def _listens(address: Address) -> bool:
-    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.settimeout(0.5)
-        return probe.connect_ex(address) == 0

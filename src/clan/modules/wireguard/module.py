@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import AfterValidator, Field
 
 from clan.errors import Fault, did_you_mean
-from clan.inventory.names import is_domain
 from clan.model.exports import Exports, Networking, Peer
 from clan.model.module import MachineName, Module, Role, Settings
+from clan.model.names import is_domain
 from clan.model.target import host_fault
 from clan.modules.wireguard.addresses import controller_address, peer_address, subnet, suffix
 

@@ -6,7 +6,6 @@ import contextlib
 import socket
 from typing import TYPE_CHECKING, ClassVar
 
-from clan.networks.stream import open_any
 from clan.networks.technology import (
     Aim,
     Connection,
@@ -51,6 +50,8 @@ class WireguardSession(Session):
 
     async def dial(self, route: Route, aim: Aim) -> Connection:
         """Connect to the first of the peer's addresses that answers."""
+        from clan.networks.stream import open_any
+
         port = aim.port or route.port
         found = [literal(host, port) for host in route.hosts if isinstance(host, str)]
         return await open_any([address for address in found if address is not None], aim)

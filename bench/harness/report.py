@@ -1,0 +1,105 @@
+"""What is printed: a table of at most 80 columns, or JSON. Pure."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from bench.harness.row import Bound, Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bench.harness.figures import Figure
+    from bench.harness.row import Bench
+
+HEAD = ("", "median", "range", "bound", "measured")
+GAP = "  "
+MARK = "short"
+
+
+def digits(figure: Figure) -> int:
+    """Return how many decimals a row shows: one for ratios from ten on, else two."""
+    return 1 if figure.row.unit is Unit.TIMES and figure.median >= 10 else 2
+
+
+def seconds(value: float) -> str:
+    """Write a time in seconds as people read it."""
+    return f"{value:.2f} s" if value >= 1 else f"{value * 1000:.0f} ms"
+
+
+def bound(of: Bound, unit: Unit) -> str:
+    """Write what is asked for."""
+    return f"{'≥' if of.at_least else '≤'} {of.limit:g} {unit}".rstrip()
+
+
+def cells(figure: Figure) -> tuple[str, ...]:
+    """Return a figure as a row of the table."""
+    unit, places = figure.row.unit, digits(figure)
+    return (
+        figure.row.name,
+        f"{figure.median:.{places}f} {unit}".rstrip(),
+        f"{figure.low:.{places}f} to {figure.high:.{places}f}",
+        bound(figure.row.bound, unit),
+        " : ".join(seconds(time) for time in figure.seconds.values()),
+    )
+
+
+def table(
+    benches: Mapping[str, Bench], figures: Sequence[Figure], left_out: Sequence[str], rounds: int
+) -> str:
+    """Write a table for each bench, and below them which figures fall short or were left out."""
+    blocks = []
+    for name, group in groupby(figures, key=lambda figure: figure.bench):
+        own = list(group)
+        written = [HEAD, *(cells(figure) for figure in own)]
+        widths = [max(len(row[column]) for row in written) for column in range(len(HEAD))]
+        marks = ["", *("" if figure.is_met else MARK for figure in own)]
+        lines = [f"{name}: {benches[name].title}, {rounds} {'round' if rounds == 1 else 'rounds'}"]
+        for row, mark in zip(written, marks, strict=True):
+            first, *figured, last = (
+                cell.ljust(width) if index in {0, len(HEAD) - 1} else cell.rjust(width)
+                for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            lines.append(GAP.join([first, *figured, last, mark]).rstrip())
+        blocks.append("\n".join(lines))
+    short = [figure.row.name for figure in figures if not figure.is_met]
+    if short:
+        blocks.append(f"falls short: {', '.join(short)}")
+    if left_out:
+        count = "1 row is" if len(left_out) == 1 else f"{len(left_out)} rows are"
+        need = "it needs" if len(left_out) == 1 else "they need"
+        blocks.append(f"{count} left out, {need} root: {', '.join(left_out)}")
+    return "\n\n".join(blocks)
+
+
+def document(figures: Sequence[Figure], left_out: Sequence[str], rounds: int) -> dict[str, Any]:
+    """Return everything as JSON values; times are in seconds."""
+    return {
+        "rounds": rounds,
+        "figures": [
+            {
+                "bench": figure.bench,
+                "row": figure.row.name,
+                "what": figure.row.what,
+                "unit": figure.row.unit.value,
+                "median": figure.median,
+                "low": figure.low,
+                "high": figure.high,
+                "bound": figure.row.bound.limit,
+                "at_least": figure.row.bound.at_least,
+                "met": figure.is_met,
+                "values": figure.values,
+                "seconds": figure.seconds,
+            }
+            for figure in figures
+        ],
+        "left_out": list(left_out),
+    }
+
+
+def status(figures: Sequence[Figure], left_out: Sequence[str]) -> int:
+    """Return the exit status: 1 when a figure falls short, 3 when not every one was measured."""
+    if not all(figure.is_met for figure in figures):
+        return 1
+    return 3 if left_out else 0

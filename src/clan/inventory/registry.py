@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from clan.errors import Fault, InventoryError
-from clan.inventory.boundary import guarded
 from clan.inventory.faults import Faults
+from clan.model.boundary import guarded
 from clan.model.module import Module, Role, Settings
 
 if TYPE_CHECKING:

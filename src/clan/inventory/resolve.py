@@ -10,13 +10,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from clan.errors import InventoryError
-from clan.inventory.boundary import guarded
 from clan.inventory.check import check_names, check_networks
 from clan.inventory.collector import paused
 from clan.inventory.faults import Faults
 from clan.inventory.layers import origins, read_layer
 from clan.inventory.members import Roster, check_references, count_faults, find_members
 from clan.inventory.settings import validate
+from clan.model.boundary import guarded
 from clan.model.clan import Clan, Instance, Machine, RoleMember
 from clan.model.exports import Exports
 from clan.model.inventory import EMPTY, InstanceEntry, RoleEntry

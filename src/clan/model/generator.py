@@ -88,9 +88,13 @@ class MachineKey(enum.StrEnum):
 class Generator:
     """How to make one set of files.
 
-    `machine` None is a generator that the clan shares. `depends` names generators of the same
-    machine or shared ones. `version` and `inputs` (JSON values) are what the files are made from:
-    when either changes they are due again.
+    `machine` None is a generator that the clan shares: `users` are the machines that get its
+    secrets, by default all members of the instance that declares it. `depends` names generators
+    of the same machine, else shared ones. `version` and `inputs` (JSON values, nothing secret) are
+    what the files are made from: when either changes they are due again.
+
+    `for_life` is a value that others know the machine by, such as an address computed from a key:
+    it is replaced only on request, and others must admit the machine again.
     """
 
     name: str
@@ -101,6 +105,8 @@ class Generator:
     depends: tuple[str, ...] = ()
     version: int = 1
     inputs: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    users: tuple[str, ...] | None = None
+    for_life: bool = False
 
     @property
     def born_on_machine(self) -> bool:

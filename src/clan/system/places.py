@@ -27,3 +27,8 @@ def state_home(environ: Mapping[str, str]) -> Path:
 def cache_home(environ: Mapping[str, str]) -> Path:
     """Return the folder for what can be made again, `$XDG_CACHE_HOME/clan`."""
     return _base(environ, "XDG_CACHE_HOME", ".cache")
+
+
+def config_home(environ: Mapping[str, str]) -> Path:
+    """Return the folder for what this user decided or owns, `$XDG_CONFIG_HOME/clan`."""
+    return _base(environ, "XDG_CONFIG_HOME", ".config")

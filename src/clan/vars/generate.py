@@ -1,0 +1,261 @@
+"""Making values: asks what must be asked, runs generators, and keeps what they make.
+
+People and machines are asked first, without the lock, for they may take long. Then everything is
+made and kept under the lock, generator by generator, each all at once: a process killed at any
+moment leaves the old values or the new ones. Secrets are in memory only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from clan.errors import ClanError
+from clan.model.boundary import discreet
+from clan.model.generator import Inputs, MachineKey, Script
+from clan.vars import folder
+from clan.vars.age import decrypt, encrypt
+from clan.vars.birth import NotReachable
+from clan.vars.folder import Kept, Meta
+from clan.vars.need import EVERYTHING_MISSING, Action, Request, Step, mark, missing, steps
+from clan.vars.readers import Readers
+from clan.vars.rotation import Rotation, leave_word, of_generator, settle
+from clan.vars.sandbox import run_script
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from datetime import datetime
+
+    from clan.model.generator import Prompt
+    from clan.vars.birth import Birthplace
+    from clan.vars.graph import Entry, Graph
+    from clan.vars.names import GeneratorId
+    from clan.vars.store import Store
+
+_AT_ONCE = 16
+"""Machines that are asked at the same time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Making:
+    """What making values needs of the world.
+
+    `ask` returns a person's answer to a prompt of a generator, and raises ClanError when there is
+    nobody to ask; `now` is in UTC.
+    """
+
+    ask: Callable[[GeneratorId, Prompt], str]
+    now: Callable[[], datetime]
+    birthplace: Birthplace = field(default_factory=NotReachable)
+
+    def stamp(self) -> str:
+        """Return the time as it is kept, `2026-01-31T12:00:00Z`."""
+        return self.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a step: `made` new values are kept; otherwise `why` says what is due."""
+
+    id: GeneratorId
+    made: bool
+    why: str
+
+
+def kept_of(store: Store, graph: Graph) -> dict[GeneratorId, Kept | None]:
+    """Read what is kept of every declared generator."""
+    return {id_: folder.load(store.place_of(id_)) for id_ in graph.entries}
+
+
+async def generate(
+    store: Store, graph: Graph, making: Making, request: Request = EVERYTHING_MISSING
+) -> list[Outcome]:
+    """Make what is missing, or what was asked for, and keep it. Returns what became of each step.
+
+    Raises ClanError when a generator fails or nobody can be asked; what was made before is kept.
+    """
+    kept = kept_of(store, graph)
+    todo = steps(graph, kept, request)
+    refuse_without_admin(store, todo)
+    answers = {
+        step.entry.id: answered(store, step.entry, kept[step.entry.id], making)
+        for step in todo
+        if step.action is Action.MAKE and step.entry.generator.prompts
+    }
+    born = await _ask_machines(todo, making.birthplace)
+    with store.locked():
+        workshop = Workshop(store, graph, making.stamp())
+        try:
+            return workshop.work(request, answers, born)
+        finally:
+            store.stage([store.folder])
+
+
+def refuse_without_admin(store: Store, todo: Iterable[Step]) -> None:
+    """Raise ClanError where a secret would be made with nobody to encrypt it to."""
+    if any(
+        step.action is Action.MAKE and any(file.secret for file in step.entry.kept())
+        for step in todo
+    ):
+        Readers.of(store).of_file(None, None)
+
+
+def answered(store: Store, entry: Entry, kept: Kept | None, making: Making) -> dict[str, str]:
+    """Return the answer to each prompt: what was set before, else what a person says now."""
+    waiting = {} if kept is None else kept.answers
+    found = {}
+    for prompt in entry.generator.prompts:
+        if prompt.name in waiting:
+            found[prompt.name] = decrypt(waiting[prompt.name], store.identity()).decode()
+        else:
+            found[prompt.name] = making.ask(entry.id, prompt)
+    return found
+
+
+async def _ask_machines(
+    todo: Iterable[Step], birthplace: Birthplace
+) -> dict[GeneratorId, Mapping[str, bytes]]:
+    """Ask machines for public halves, many at once; those that do not answer are left out."""
+    found: dict[GeneratorId, Mapping[str, bytes]] = {}
+    room = asyncio.Semaphore(_AT_ONCE)
+
+    async def ask(step: Step, machine: str) -> None:
+        async with room:
+            public = await birthplace.born(machine, step.entry.generator, replace=step.replace)
+            if public is not None:
+                found[step.entry.id] = public
+
+    async with asyncio.TaskGroup() as group:
+        for step in todo:
+            machine = step.entry.id.machine
+            if step.action is Action.ASK and machine is not None:
+                group.create_task(ask(step, machine))
+    return found
+
+
+class Workshop:
+    """Where generators are run and what they make is kept, all at `now`, under the clan's lock."""
+
+    def __init__(self, store: Store, graph: Graph, now: str) -> None:
+        self.store = store
+        self.graph = graph
+        self.now = now
+        self.readers = Readers.of(store)
+        self.kept = kept_of(store, graph)
+
+    def work(
+        self,
+        request: Request,
+        answers: Mapping[GeneratorId, Mapping[str, str]],
+        born: Mapping[GeneratorId, Mapping[str, bytes]],
+    ) -> list[Outcome]:
+        """Do what is to be done: another command may have done some of it meanwhile."""
+        outcomes = []
+        for step in steps(self.graph, self.kept, request):
+            id_ = step.entry.id
+            if step.action is Action.DUE:
+                outcomes.append(Outcome(id=id_, made=False, why=step.why))
+            elif step.action is Action.MAKE:
+                outcomes.append(self._run(step, answers.get(id_)))
+            elif id_ in born:
+                self.receive(step.entry, born[id_])
+                outcomes.append(Outcome(id=id_, made=True, why=step.why))
+            else:
+                outcomes.append(self._postpone(step))
+        return outcomes
+
+    def _postpone(self, step: Step) -> Outcome:
+        id_ = step.entry.id
+        what = of_generator(id_.name)
+        word = Rotation(what=what, why=step.why, since=self.now, replace=step.replace)
+        if id_.machine is not None:
+            leave_word(self.store, id_.machine, [word])
+        why = f"{step.why}; {id_.machine} does not answer, and makes it at its next update"
+        return Outcome(id=id_, made=False, why=why)
+
+    def receive(self, entry: Entry, public: Mapping[str, bytes]) -> None:
+        """Keep the public files of a key that a machine made, and settle that it was due.
+
+        Raises ClanError when they are not the files that were declared.
+        """
+        _refuse_others(entry, public)
+        self._keep(entry, Kept(meta=self.meta(entry), files=dict(public)))
+        if entry.id.machine is not None:
+            settle(self.store, entry.id.machine, of_generator(entry.id.name))
+
+    def _run(self, step: Step, answers: Mapping[str, str] | None) -> Outcome:
+        entry = step.entry
+        for each in entry.depends:
+            if missing(self.graph.entries[each], self.kept[each]):
+                return Outcome(id=entry.id, made=False, why=f"{step.why}; it waits for {each}")
+        if answers is None and entry.generator.prompts:
+            raise ClanError(f"{entry.id} was changed by another command", hint="try again")
+        self.run(entry, answers or {})
+        return Outcome(id=entry.id, made=True, why=step.why)
+
+    def run(self, entry: Entry, answers: Mapping[str, str]) -> None:
+        """Run a generator and keep what it makes, encrypted. Raises ClanError when it fails."""
+        inputs = Inputs(
+            prompts=dict(answers),
+            files={each.name: self._opened(each) for each in entry.depends},
+        )
+        make = entry.generator.make
+        what = f"generator {entry.id}"
+        if isinstance(make, MachineKey):
+            raise TypeError(f"{what} is born on its machine")
+        if isinstance(make, Script):
+            outputs = run_script(make, inputs, what=what)
+        else:
+            with discreet(what):
+                outputs = dict(make(inputs))
+        _refuse_others(entry, outputs)
+        self._keep(entry, self.sealed(entry, outputs))
+
+    def sealed(self, entry: Entry, outputs: Mapping[str, bytes]) -> Kept:
+        """Return new values as they are kept: secret ones encrypted to their readers."""
+        secret = {file.name: file for file in entry.generator.files if file.secret}
+        made = [name for name in outputs if name in secret]
+        recipients = {name: self.readers.of_file(entry, secret[name]) for name in made}
+        return Kept(
+            meta=replace(self.meta(entry), recipients=recipients),
+            files={name: data for name, data in outputs.items() if name not in secret},
+            secrets={name: encrypt(outputs[name], recipients[name]) for name in made},
+        )
+
+    def meta(self, entry: Entry) -> Meta:
+        """Return the meta of values made now from what is declared now."""
+        return Meta(
+            serial=os.urandom(8).hex(),
+            made=self.now,
+            version=entry.generator.version,
+            inputs=entry.inputs,
+            depends={str(each): mark(self.kept[each]) for each in entry.depends},
+        )
+
+    def _keep(self, entry: Entry, kept: Kept) -> None:
+        folder.save(self.store.place_of(entry.id), kept)
+        self.kept[entry.id] = kept
+
+    def _opened(self, id_: GeneratorId) -> dict[str, bytes]:
+        kept = self.kept[id_] or Kept()
+        opened = dict(kept.files)
+        if kept.secrets:
+            identity = self.store.identity()
+            opened |= {name: decrypt(data, identity) for name, data in kept.secrets.items()}
+        return opened
+
+
+def _refuse_others(entry: Entry, outputs: Mapping[str, object]) -> None:
+    declared = {file.name for file in entry.kept()}
+    if set(outputs) != declared:
+        lacking = ", ".join(sorted(declared - set(outputs)))
+        extra = ", ".join(sorted(set(outputs) - declared))
+        said = [f"did not make {lacking}"] if lacking else []
+        said += [f"made {extra}, which it does not declare"] if extra else []
+        raise ClanError(f"generator {entry.id} {' and '.join(said)}")
+    for name, data in outputs.items():
+        if not isinstance(data, bytes):
+            kind = type(data).__name__
+            raise ClanError(f"generator {entry.id} made {name} as {kind}, not as bytes")

@@ -124,6 +124,8 @@ class LabConfig:
     """The site at which the admin's computer is."""
     names: Mapping[str, str | IPv4Address | IPv6Address] = field(default_factory=dict)
     """Name in the lab's DNS -> machine, or a literal address."""
+    tor: bool = False
+    """Whether its internet has a Tor network."""
 
 
 def host_name(machine: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from clan.errors import LabError, UsageError, did_you_mean
-from clan.lab import agent, cuts, image, machine, network, place, proc, topology
+from clan.lab import agent, cuts, image, machine, network, place, proc, topology, tor
 from clan.lab.addresses import plan
 from clan.lab.config import ADMIN
 from clan.lab.machine import Unit
@@ -76,7 +76,7 @@ class Lab:
         """
         require_root()
         lab = cls(state=State(name=name), config=config, clan_dir=clan_dir.resolve())
-        require(_PROGRAMS)
+        require((*_PROGRAMS, *tor.PROGRAMS) if config.tor else _PROGRAMS)
         found = image.find()
         with lab.state.locked() as lock:
             run = Runner(lock=lock)
@@ -279,6 +279,8 @@ class Lab:
         agent.begin(self.state)
         wanted = topology.build(self.state.name, self.config, str(found.repository))
         daemons = network.apply(wanted, self.state, run)
+        if self.config.tor:
+            daemons |= tor.start(self.state, run)
         self._place_admin(self.config.admin, run)
         authorised = agent.add_key(self.state, run)
         tokens, sites = plan(self.config).tokens, self.addresses()
@@ -292,6 +294,9 @@ class Lab:
             list(pool.map(prepare, self.units()))
         network.check(daemons, self.state)
         self._boot(found, self.units(), report)
+        if self.config.tor:
+            report("waiting for the Tor network's first consensus")
+            tor.wait(self.state)
         network.check(daemons, self.state)
         draft = self.state.folder / "complete.new"
         draft.write_text(boot_id())

@@ -37,7 +37,19 @@ def apply(topology: Topology, state: State, run: Runner) -> dict[str, int]:
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         for done in [pool.submit(_set, namespace, run) for namespace in topology.namespaces]:
             done.result()
-    return {daemon.name: _start(daemon, state) for daemon in topology.daemons}
+    return {daemon.name: begin(daemon, state) for daemon in topology.daemons}
+
+
+def begin(daemon: Daemon, state: State) -> int:
+    """Start a daemon, and return its process."""
+    if daemon.config:
+        (state.daemons / f"{daemon.name}.conf").write_text(daemon.config)
+    return start(
+        inside(daemon.namespace, daemon.argv),
+        state.group.child("daemons"),
+        folder=state.daemons,
+        log=Path(state.daemons, f"{daemon.name}.log"),
+    )
 
 
 def check(daemons: Mapping[str, int], state: State) -> None:
@@ -73,14 +85,3 @@ def _set(namespace: Namespace, run: Runner) -> None:
         run.step(["tc", "-netns", namespace.name, "-batch", "-"], text=lines)
     if namespace.nft:
         run.step(inside(namespace.name, ["nft", "-f", "-"]), text=namespace.nft)
-
-
-def _start(daemon: Daemon, state: State) -> int:
-    if daemon.config:
-        (state.daemons / f"{daemon.name}.conf").write_text(daemon.config)
-    return start(
-        inside(daemon.namespace, daemon.argv),
-        state.group.child("daemons"),
-        folder=state.daemons,
-        log=Path(state.daemons, f"{daemon.name}.log"),
-    )

@@ -87,6 +87,7 @@ def variables(state: State, clan_dir: Path) -> dict[str, str]:
         "CLAN_DIR": str(clan_dir),
         "SSH_AUTH_SOCK": str(state.agent),
         **{name: str(folder) for name, folder in state.private.items()},
+        **({"CLAN_LAB_TOR": str(state.tor_settings)} if state.tor_settings.exists() else {}),
     }
 
 

@@ -125,6 +125,7 @@ class _File(_Strict):
     machines: dict[str, _Machine] = {}
     admin: _Admin
     names: dict[str, str] = {}
+    tor: bool = False
 
 
 # What a table at a key path may hold, for did-you-mean. "*" stands for a name the user chose.
@@ -203,6 +204,7 @@ def dump(config: LabConfig) -> dict[str, Any]:
         },
         "admin": {"site": config.admin},
         "names": {name: str(target) for name, target in config.names.items()},
+        "tor": config.tor,
     }
 
 
@@ -215,6 +217,7 @@ def _config(model: _File) -> LabConfig:
         machines={name: Machine(**dict(machine)) for name, machine in model.machines.items()},
         admin=model.admin.site,
         names={name: _target(text) for name, text in model.names.items()},
+        tor=model.tor,
     )
 
 

@@ -90,6 +90,16 @@ class State:
         return self.folder / "bin"
 
     @property
+    def tor(self) -> Path:
+        """The folder of its Tor network."""
+        return self.folder / "tor"
+
+    @property
+    def tor_settings(self) -> Path:
+        """What makes a clan's instance of `tor` use that network: settings in TOML."""
+        return self.tor / "settings.toml"
+
+    @property
     def mount(self) -> Path:
         """An empty folder to mount on, seen by no other process."""
         return self.folder / "mount"

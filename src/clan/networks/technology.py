@@ -54,10 +54,17 @@ class Traits:
     """Encrypted between the two machines by the network itself."""
     binds_address_to_key: bool = False
     """An address is proof of a key: nobody else can have it."""
+    keeps: bool = False
+    """Streams may live only as long as the session does: what it started carries them."""
 
 
 class DialError(Exception):
     """A route did not lead to the machine; the message says what happened, for people."""
+
+
+def _silent(what: str) -> None:
+    """Report nothing."""
+    del what
 
 
 class SetAsideError(DialError):
@@ -95,6 +102,8 @@ class Context:
     """The words that run `clan` for this clan, for a proxy command."""
     interactive: bool = True
     """Whether anything started may ask at the terminal."""
+    progress: Callable[[str], None] = _silent
+    """Say what is waited for, in a few words, each time that it changes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +121,11 @@ class Aim:
 
 class Session(ABC):
     """A technology made ready for connections; leaving it stops what was started for it."""
+
+    @property
+    def keeps(self) -> bool:
+        """Whether leaving it ends the streams that it opened; only where the traits say so."""
+        return False
 
     @abstractmethod
     async def dial(self, route: Route, aim: Aim) -> Connection:

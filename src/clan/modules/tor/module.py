@@ -1,21 +1,43 @@
 """The tor module: servers are onion services, clients run a Tor daemon to reach them.
 
-A server's onion name is the var `tor_<instance>/hostname`, so that it is not public.
+A server's onion name is the var `tor_<instance>/hostname`: known before the machine exists, and
+secret. Its key is made on the admin's computer for that reason. Services answer only those who
+have the key of the shared generator `tor_<instance>_auth`, so that knowing a name is not enough.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+import os
+import re
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from clan.errors import Fault
 from clan.model.exports import Exports, Networking, Peer, Var
+from clan.model.generator import Generator, Inputs, Needed, VarFile
 from clan.model.module import Module, Role, Settings
+from clan.modules.tor import daemon
+from clan.modules.tor.torrc import AUTH_PRIVATE, AUTH_PUBLIC, auth_generator, generator
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from clan.model.clan import Clan, Instance
+    from clan.model.module import Values
+    from clan.model.plan import Resource
+
+_AUTHORITY = re.compile(r"([\w=.:\[\]-]+ )*\d+\.\d+\.\d+\.\d+:\d+ ([0-9A-Fa-f]{4} ?){10}")
+"""`[nickname] [flags] IPv4address:port fingerprint` (torrc(5), DirAuthority)."""
+
+
+def checked_authority(line: str) -> str:
+    """Refuse what is not the rest of a DirAuthority line."""
+    if not _AUTHORITY.fullmatch(line):
+        raise ValueError(
+            f"{line!r} is not '[NICKNAME] [FLAGS] ADDRESS:PORT FINGERPRINT' (torrc: DirAuthority)"
+        )
+    return line
 
 
 class TorSettings(Settings):
@@ -23,6 +45,33 @@ class TorSettings(Settings):
 
     # Tor is slow, and the last resort.
     priority: int = Field(10, description="Networks of higher priority are tried first.")
+    authorities: tuple[Annotated[str, AfterValidator(checked_authority)], ...] = Field(
+        (),
+        description="Directory authorities of a Tor network of one's own, each as a DirAuthority "
+        "line of torrc without its first word (default: the public network's).",
+    )
+    testing: bool = Field(
+        False,
+        description="Whether it is a small network for tests (TestingTorNetwork).",
+    )
+
+
+class ServerSettings(Settings):
+    """What the onion service leads to."""
+
+    port: int = Field(22, description="Port of sshd on the machine.", ge=1, le=65535)
+
+
+class ClientSettings(Settings):
+    """What the daemon offers to other programs."""
+
+    socks_port: int | None = Field(
+        None,
+        description="Port on 127.0.0.1 for programs other than clan (default: none; what clan "
+        "uses is a Unix socket).",
+        ge=1,
+        le=65535,
+    )
 
 
 class TorModule(Module):
@@ -31,25 +80,106 @@ class TorModule(Module):
     name = "tor"
     description = "Machines that are reached through Tor, wherever they are."
     roles: ClassVar[Mapping[str, Role]] = {
-        "server": Role(description="Is reached as an onion service."),
-        "client": Role(description="Runs a Tor daemon, to reach the servers."),
+        "server": Role(description="Is reached as an onion service.", settings=ServerSettings),
+        "client": Role(
+            description="Runs a Tor daemon, to reach the servers.", settings=ClientSettings
+        ),
     }
     settings = TorSettings
+
+    def check(self, instance: Instance, clan: Clan) -> Iterator[Fault]:
+        """Yield a fault where the options for tests would meet the public network."""
+        del clan
+        settings = TorSettings.of(instance)
+        if settings.testing and not settings.authorities:
+            yield Fault(
+                message="is for a Tor network of one's own, and no authorities are set",
+                key=(*instance.key, "settings", "testing"),
+                hint="set settings.authorities, or leave testing out",
+            )
 
     def exports(self, instance: Instance, clan: Clan) -> Exports:
         """Return the network."""
         del clan
-        generator = f"tor_{instance.name}"
+        settings = TorSettings.of(instance)
+        told = {"authorities": list(settings.authorities), "testing": settings.testing}
         return Exports(
             networking=Networking(
-                priority=TorSettings.of(instance).priority,
+                priority=settings.priority,
                 technology="clan.modules.tor.technology:Tor",
                 peers={
                     name: Peer(
                         name=name,
-                        hosts=(Var(machine=name, generator=generator, file="hostname"),),
+                        hosts=(
+                            Var(machine=name, generator=generator(instance.name), file="hostname"),
+                        ),
                     )
                     for name in instance.members["server"]
                 },
+                settings=told if settings.authorities else {},
             )
         )
+
+    def generators(self, instance: Instance, clan: Clan) -> Iterator[Generator]:
+        """Yield the key of each server, and the one that opens them to clients."""
+        del clan
+        for name in instance.members["server"]:
+            yield Generator(
+                name=generator(instance.name),
+                machine=name,
+                files=(
+                    # The public key is as secret as the name, which is made of it.
+                    VarFile(name="hs_ed25519_secret_key"),
+                    VarFile(name="hs_ed25519_public_key"),
+                    VarFile(name="hostname", needed=Needed.NEVER),
+                ),
+                make=make_service,
+            )
+        if instance.members["server"]:
+            yield Generator(
+                name=auth_generator(instance.name),
+                files=(
+                    VarFile(name=AUTH_PRIVATE, needed=Needed.NEVER),
+                    VarFile(name=AUTH_PUBLIC, secret=False, mode=0o444, needed=Needed.NEVER),
+                ),
+                make=make_client_key,
+            )
+
+    def plan(
+        self, machine: str, role: str, instance: Instance, clan: Clan, values: Values
+    ) -> Iterator[Resource]:
+        """Yield a Tor of the machine's own for the role; the system's Tor is left alone."""
+        del clan
+        settings = TorSettings.of(instance)
+        network = daemon.Network(
+            instance=instance.name, authorities=settings.authorities, testing=settings.testing
+        )
+        member = instance.members[role][machine]
+        if role == "server":
+            var = Var(machine=None, generator=auth_generator(instance.name), file=AUTH_PUBLIC)
+            port = ServerSettings.of(member).port
+            yield from daemon.server(network, machine, port, var, values.public(var))
+        else:
+            yield from daemon.client(network, ClientSettings.of(member).socks_port)
+
+
+def make_service(inputs: Inputs) -> Mapping[str, bytes]:
+    """Make the key of an onion service and its name."""
+    from clan.modules.tor.onion import service
+
+    del inputs
+    made = service(os.urandom(32))
+    return {
+        "hs_ed25519_secret_key": made.secret_key,
+        "hs_ed25519_public_key": made.public_key,
+        "hostname": made.hostname.encode() + b"\n",
+    }
+
+
+def make_client_key(inputs: Inputs) -> Mapping[str, bytes]:
+    """Make the key pair that opens an instance's services to clients."""
+    from clan.modules.tor.onion import client_key
+
+    del inputs
+    made = client_key(os.urandom(32))
+    return {AUTH_PRIVATE: f"{made.private}\n".encode(), AUTH_PUBLIC: f"{made.public}\n".encode()}

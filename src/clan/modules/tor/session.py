@@ -1,0 +1,170 @@
+"""Streams to onion services, through the Tor that runs here or one of our own.
+
+A Tor that runs here is used where its control port takes the key that the services ask for;
+otherwise one is started for the session. A stream that hangs is asked for again beside it: for
+some seconds after a service's Tor has ended, relays still take introductions for it and confirm
+them, and a client that has such a confirmation waits for two minutes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from clan.model.exports import SSH_PORT, Var
+from clan.modules.tor.control import ControlError, control
+from clan.modules.tor.onion import as_base64
+from clan.modules.tor.ports import candidates, listens
+from clan.modules.tor.process import RunningTor, own_tor
+from clan.modules.tor.socks import FinalError, stream
+from clan.modules.tor.torrc import AUTH_PRIVATE, auth_generator, digest, lines_of
+from clan.networks.race import race
+from clan.networks.stream import BANNER_LIMIT, closing_on_failure, see_banner
+from clan.networks.technology import Aim, Connection, Context, DialError, Session, SetAsideError
+from clan.system.places import cache_home
+
+if TYPE_CHECKING:
+    import socket
+
+    from clan.model.route import Network, Route
+    from clan.modules.tor.ports import Address
+
+CIRCUIT_LIMIT = 60.0
+"""Seconds until the service's answer, with a Tor that knows its network."""
+AGAIN = 4.0
+"""Seconds of silence after which a stream is asked for again; one takes 1 to 4 s."""
+FAILURES = 4
+"""Streams that fail, not those that hang, after which no other is asked for."""
+
+
+class TorSession(Session):
+    """Asks Tor for streams to onion services."""
+
+    def __init__(
+        self, network: Network, context: Context, stack: contextlib.AsyncExitStack
+    ) -> None:
+        self.network = network
+        self.context = context
+        self.stack = stack
+        self.starting = asyncio.Lock()
+        self.tor: RunningTor | None = None
+        self.own = False
+
+    @property
+    def keeps(self) -> bool:
+        """Whether a Tor of our own carries the streams."""
+        return self.own
+
+    async def dial(self, route: Route, aim: Aim) -> Connection:
+        """Open a stream to the machine's onion service."""
+        host = route.hosts[0]
+        name = host if isinstance(host, str) else self.context.reveal(host)
+        port = aim.port or route.port
+        # The name is a secret: what is shown, and remembered, is whose it is.
+        shown = f"{route.machine}'s onion service"
+        if port != SSH_PORT:
+            shown += f", port {port}"
+        if shown in aim.avoid:
+            raise SetAsideError(shown)
+        auth = Var(machine=None, generator=auth_generator(self.network.name), file=AUTH_PRIVATE)
+        key = as_base64(self.context.reveal(auth))
+        async with self.starting:
+            if self.tor is None:
+                self.tor = await self._open()
+        tor = self.tor
+        try:
+            await self._let_in(tor, name, key)
+        except ControlError as fault:
+            raise DialError(f"Tor: {fault}") from None
+        self.context.progress(f"Tor looks for {shown}")
+        outcome = await self._streams(tor, name, port)
+        with closing_on_failure(outcome.sock):
+            if aim.port is None:
+                await see_banner(outcome.sock, shown, BANNER_LIMIT)
+        return Connection(sock=outcome.sock, address=shown, rtt=outcome.seconds)
+
+    async def _open(self) -> RunningTor:
+        """Take the Tor that runs here, or start one."""
+        for ports in candidates(self.network):
+            if not listens(ports.socks):
+                continue
+            try:
+                found = await self.stack.enter_async_context(control(ports.control))
+            except ControlError as fault:
+                self.context.progress(f"a Tor runs here, but {fault}: starting another")
+                continue
+            return RunningTor(socks=ports.socks, control=found)
+        lines = lines_of(self.network.settings)
+        folder = cache_home(os.environ) / "tor" / digest(lines)
+        tor = await self.stack.enter_async_context(own_tor(folder, lines, self.context.progress))
+        self.own = True
+        return tor
+
+    async def _let_in(self, tor: RunningTor, name: str, key: str) -> None:
+        """Give Tor the key; take it back with the session from one that lives on."""
+        if await tor.control.let_in(name, key) and not self.own:
+            self.stack.push_async_callback(_let_out, tor, name)
+
+    async def _streams(self, tor: RunningTor, name: str, port: int) -> _Stream:
+        """Ask for a stream, and again while none comes; the first is used."""
+        tries = _Tries(tor.socks, name, port)
+        attempts = round(CIRCUIT_LIMIT / AGAIN)
+        try:
+            async with asyncio.timeout(CIRCUIT_LIMIT):
+                outcome = await race(
+                    [partial(tries.one) for _ in range(attempts)],
+                    discard=_Stream.close,
+                    stagger=AGAIN,
+                    grace=0.0,
+                )
+        except TimeoutError:
+            raise DialError(f"the onion service did not answer in {CIRCUIT_LIMIT:g} s") from None
+        if outcome.value is None:
+            raise DialError(str(outcome.laps[-1].error))
+        return outcome.value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stream:
+    sock: socket.socket
+    seconds: float
+
+    async def close(self) -> None:
+        """Give it up."""
+        self.sock.close()
+
+
+class _Tries:
+    """Asks for streams to one service until one is refused for good."""
+
+    def __init__(self, socks: Address, name: str, port: int) -> None:
+        self.socks = socks
+        self.name = name
+        self.port = port
+        self.final: DialError | None = None
+        self.failed = 0
+
+    async def one(self) -> _Stream:
+        """Ask once; after others failed, only after a moment."""
+        if self.final is not None:
+            raise self.final
+        clock = asyncio.get_running_loop().time
+        await asyncio.sleep(self.failed * 0.5)
+        begin = clock()
+        try:
+            sock = await stream(self.socks, self.name, self.port)
+        except DialError as refused:
+            self.failed += 1
+            if isinstance(refused, FinalError) or self.failed == FAILURES:
+                self.final = refused
+            raise
+        return _Stream(sock=sock, seconds=clock() - begin)
+
+
+async def _let_out(tor: RunningTor, name: str) -> None:
+    with contextlib.suppress(ControlError):  # then it has forgotten the key by itself
+        await tor.control.let_out(name)

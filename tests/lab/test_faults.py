@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.lab
 
 MACHINES = ("m1", "m2", "m3", "m4", "full")
-SOON = "8"
+SOON = "6"
 """Seconds for a confirmation that does not come: waiting for more proves nothing more."""
 
 
@@ -69,6 +69,8 @@ def small_disk(office: Office, machine: str) -> Iterator[None]:
     folder.mkdir()
     run.step(["mount", "-t", "tmpfs", "-o", "size=48m,mode=755", "tmpfs", str(folder)])
     run.step(["cp", "-a", f"{kept}/.", str(folder)])
+    # The console is ours, and not on that disk.
+    run.step(["ln", "-sf", f"{kept}/console.log", f"{folder}/console.log"])
     office.boot()
     try:
         yield
@@ -120,7 +122,7 @@ def test_a_unit_that_never_starts_is_undone_when_the_time_is_over(office: Office
     office.wants(m1=and_unit(wish("new"), hangs=hangs))
     (outcome,) = office.update("m1", "--confirm-timeout", SOON)
     assert outcome["state"] == "rolled back", outcome
-    assert "no confirmation came in 8 s" in outcome["reason"]
+    assert "no confirmation came in 6 s" in outcome["reason"]
     undone(office, "m1")
 
 
@@ -157,7 +159,7 @@ def test_a_generation_that_cuts_the_network_is_undone_by_itself(office: Office, 
     office.wants(m2=and_unit(wish("new"), cut=CUTS[cut]))
     (outcome,) = office.update("m2", "--confirm-timeout", SOON)
     assert outcome["state"] == "rolled back", outcome
-    assert outcome["reason"] == "no confirmation came in 8 s"
+    assert outcome["reason"] in {"no confirmation came in 6 s", "no answer any more over internet"}
     undone(office, "m2")
 
 
@@ -168,8 +170,10 @@ SSHD = {
 }
 
 
-@pytest.mark.parametrize("how", ["restart", "reload"])
-@pytest.mark.parametrize("fault", SSHD)
+@pytest.mark.parametrize(
+    ("fault", "how"),
+    [("a mistake", "restart"), ("a port nobody knows", "restart"), ("nobody let in", "reload")],
+)
 def test_a_generation_that_breaks_sshd_is_undone(office: Office, fault: str, how: str) -> None:
     base = wish("new")
     files = {**base.files, "/etc/ssh/sshd_config": SSHD[fault]}
@@ -219,8 +223,7 @@ def test_the_old_generation_is_back_soon_after_the_time_is_over(office: Office) 
     office.wants(m4=wish("unheard"))
     run = office.begin("machines", "update", "m4", "--confirm-timeout", SOON)
     office.lab.exec("m4", ["timeout", "60", "sh", "-c", WAITS])
-    run.kill()
-    run.wait()
+    killed(run)
     seconds = office.lab.exec("m4", ["python3", "-I", "-c", SINCE_DEADLINE]).stdout
     undone(office, "m4")
     # The figure is the issue's; a busy computer gets more before it counts as a failure.
@@ -263,8 +266,7 @@ def test_a_second_admin_is_refused_while_the_first_one_s_is_not_confirmed(office
     office.wants(m4=wish("dead"))
     run = office.begin("machines", "update", "m4", "--confirm-timeout", SOON)
     office.lab.exec("m4", ["timeout", "60", "sh", "-c", WAITS])
-    run.kill()
-    run.wait()
+    killed(run)
     office.wants(m4=wish("next"))
     (outcome,) = office.update("m4")
     if outcome["state"] != "updated":  # it may have come later than the lease
@@ -276,7 +278,7 @@ def test_a_second_admin_is_refused_while_the_first_one_s_is_not_confirmed(office
     assert office.text("m4") == "next"
 
 
-MOMENTS = [0.3, 0.8, 1.2, 1.5, 1.8, 2.1, 2.4, 2.8, 3.4]
+MOMENTS = [0.8, 1.3, 1.8, 2.4, 3.2]
 """Seconds after the start of an update at which something dies: before it, in it, after it."""
 
 
@@ -285,7 +287,7 @@ def test_the_admin_s_computer_dies_at_any_moment(office: Office) -> None:
     for number, moment in enumerate(MOMENTS):
         old = office.text("m2")
         office.wants(m2=wish(f"a{number}"))
-        run = office.begin("machines", "update", "m2", "--confirm-timeout", "5")
+        run = office.begin("machines", "update", "m2", "--confirm-timeout", SOON)
         time.sleep(moment)
         killed(run)
         found = office.settles("m2")

@@ -17,12 +17,15 @@ from clan.cli.output import note, say, say_json, table, terminal_width
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from clan.deploy.remote import Remote
     from clan.deploy.update import Outcome
 
 AT_ONCE = 16
 """Machines that are worked on at once."""
-CONFIRM = 60.0
-"""Seconds after which an update that nobody confirms is undone."""
+SPARE = 30.0
+"""Seconds that a confirmation has beyond what the slowest network needs to return."""
+PAUSE = 10.0
+"""Seconds between two tries to reach a machine that is waited for."""
 OFFLINE = 4
 """Exit code when nothing failed, and some machines could not be reached."""
 PACKAGES = ("age", "nftables")
@@ -34,10 +37,9 @@ _target = click.option(
 _limit = click.option(
     "--confirm-timeout",
     type=click.FloatRange(5, 3600),
-    default=CONFIRM,
-    show_default=True,
     metavar="SECONDS",
-    help="Go back unless a fresh login confirms within this time.",
+    help="Go back unless a fresh login confirms within this time (default: what the machine's "
+    "slowest network needs to return, and 30 s).",
 )
 
 
@@ -119,7 +121,7 @@ def install(
     *,
     target_host: str | None,
     host_key: str,
-    confirm_timeout: float,
+    confirm_timeout: float | None,
 ) -> None:
     """Make MACHINE, a Debian with an ssh server, a member of the clan, and update it."""
     from clan.deploy.bundle import bundle
@@ -156,6 +158,7 @@ def install(
     shell_complete=instance_names,
     help="Confirm although this network does not answer any more.",
 )
+@click.option("--wait", is_flag=True, help="Wait for machines that are offline.")
 @_json
 @click.pass_obj
 def update(
@@ -164,9 +167,10 @@ def update(
     *,
     tags: tuple[str, ...],
     canary: int,
-    confirm_timeout: float,
+    confirm_timeout: float | None,
     target_host: str | None,
     accept_loss: tuple[str, ...],
+    wait: bool,
     as_json: bool,
 ) -> None:
     """Bring MACHINES (all, when none is named) to what the clan's file says.
@@ -185,6 +189,7 @@ def update(
         limit=confirm_timeout,
         canary=canary,
         accept_loss=accept_loss,
+        wait=wait,
         as_json=as_json,
     )
 
@@ -194,9 +199,10 @@ def _update(
     chosen: Sequence[str],
     *,
     target_host: str | None,
-    limit: float,
+    limit: float | None,
     canary: int = 0,
     accept_loss: Sequence[str] = (),
+    wait: bool = False,
     as_json: bool = False,
 ) -> None:
     from clan.deploy.update import Terms, update_all
@@ -211,17 +217,30 @@ def _update(
         reason = f": {outcome.reason}" if outcome.reason else ""
         progress(outcome.machine, f"{outcome.state}{number}{reason}")
 
-    outcomes = asyncio.run(
-        update_all(
+    async def once(remotes: Sequence[Remote], canary: int) -> list[Outcome]:
+        return await update_all(
             remotes,
-            [fleet.generation(name) for name in chosen],
-            Terms(limit=limit, accept_loss=frozenset(accept_loss)),
+            [fleet.generation(remote.found.machine) for remote in remotes],
+            [
+                Terms(limit=limit or _limit_of(remote), accept_loss=frozenset(accept_loss))
+                for remote in remotes
+            ],
             canary=canary,
             at_once=AT_ONCE,
             say=progress,
             done=done,
         )
-    )
+
+    async def run() -> list[Outcome]:
+        outcomes = await once(remotes, canary)
+        while wait and (away := [o.machine for o in outcomes if o.state == "offline"]):
+            await asyncio.sleep(PAUSE)
+            settled = [outcome for outcome in outcomes if outcome.machine not in away]
+            again = [remote for remote in remotes if remote.found.machine in away]
+            outcomes = settled + await once(again, 0)
+        return outcomes
+
+    outcomes = asyncio.run(run())
     if as_json:
         say_json([outcome.to_json() for outcome in outcomes])
     left = len(chosen) - len(outcomes)
@@ -232,6 +251,14 @@ def _update(
         sys.exit(1)
     if bad:
         sys.exit(OFFLINE)
+
+
+def _limit_of(remote: Remote) -> float:
+    """Return for how long a confirmation is waited for: as the machine's networks need."""
+    from clan.networks.registry import technology
+
+    needs = [technology(route.network.technology).returns_within for route in remote.found.routes]
+    return max(needs, default=0.0) + SPARE
 
 
 @click.command(cls=Command, examples=("clan machines generations nas",))
@@ -262,7 +289,7 @@ def generations(option: str | None, machine: str, *, as_json: bool) -> None:
 @_limit
 @click.pass_obj
 def rollback(
-    option: str | None, machine: str, number: int | None, *, confirm_timeout: float
+    option: str | None, machine: str, number: int | None, *, confirm_timeout: float | None
 ) -> None:
     """Switch MACHINE to generation NUMBER, or to the one before the one that runs."""
     from clan.deploy.update import Terms, go_back
@@ -286,7 +313,10 @@ def rollback(
                 raise ClanError(f"{name} has no generation before the one that runs")
             wanted = max(earlier)
         return await go_back(
-            remote, wanted, Terms(limit=confirm_timeout), lambda text: progress(name, text)
+            remote,
+            wanted,
+            Terms(limit=confirm_timeout or _limit_of(remote)),
+            lambda text: progress(name, text),
         )
 
     outcome = asyncio.run(back())

@@ -136,6 +136,8 @@ class NetworkTechnology(ABC):
     """A way to reach machines. Instances are made with no arguments and hold no state."""
 
     traits: ClassVar[Traits]
+    returns_within: ClassVar[float] = 10.0
+    """Seconds after which the network has to answer again when a machine's part was restarted."""
 
     @abstractmethod
     def running(self, network: Network, context: Context) -> bool:

@@ -170,7 +170,12 @@ def test_what_else_a_controller_has(desk: Desk) -> None:
     link = next(each for each in found if isinstance(each, WireguardLink))
     assert found == [
         Package(name="wireguard-tools"),
-        Key(path=link.private_key, kind="wireguard", generator="wireguard-keys-vpn"),
+        Key(
+            path=link.private_key,
+            kind="wireguard",
+            generator="wireguard-keys-vpn",
+            public="key of server2",
+        ),
         Opening(protocol=Protocol.UDP, port=51821),
         # First this, or a default route learnt from the router goes as forwarding comes.
         Sysctl(key="net.ipv6.conf.*.accept_ra", value="2", instead_of="1"),

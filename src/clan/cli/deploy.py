@@ -114,6 +114,7 @@ def _show_changes(before: dict[str, Any], after: Any, *, nothing: str) -> None:
     help="What to do while the machine's host key is not known.",
 )
 @_limit
+@_json
 @click.pass_obj
 def install(
     option: str | None,
@@ -122,6 +123,7 @@ def install(
     target_host: str | None,
     host_key: str,
     confirm_timeout: float | None,
+    as_json: bool,
 ) -> None:
     """Make MACHINE, a Debian with an ssh server, a member of the clan, and update it."""
     from clan.deploy.bundle import bundle
@@ -129,11 +131,10 @@ def install(
     fleet = Fleet.of(option)
     (name,) = fleet.chosen([machine], [])
     remote = fleet.remote(name, target_host=target_host, policy=host_key)
-    progress = Progress([name], quiet=False)
-    progress(name, "installing")
+    Progress([name], quiet=as_json)(name, "installing")
     answer = asyncio.run(remote.send(bundle(), "install", *PACKAGES))
     fleet.admit(name, identity=answer["identity"], host_key=answer["host_key"])
-    _update(fleet, [name], target_host=target_host, limit=confirm_timeout)
+    _update(fleet, [name], target_host=target_host, limit=confirm_timeout, as_json=as_json)
 
 
 @click.command(
@@ -287,9 +288,15 @@ def generations(option: str | None, machine: str, *, as_json: bool) -> None:
 @click.argument("machine", shell_complete=machine_names)
 @click.argument("number", type=int, required=False)
 @_limit
+@_json
 @click.pass_obj
 def rollback(
-    option: str | None, machine: str, number: int | None, *, confirm_timeout: float | None
+    option: str | None,
+    machine: str,
+    number: int | None,
+    *,
+    confirm_timeout: float | None,
+    as_json: bool,
 ) -> None:
     """Switch MACHINE to generation NUMBER, or to the one before the one that runs."""
     from clan.deploy.update import Terms, go_back
@@ -298,7 +305,7 @@ def rollback(
     fleet = Fleet.of(option)
     (name,) = fleet.chosen([machine], [])
     remote = fleet.remote(name)
-    progress = Progress([name], quiet=False)
+    progress = Progress([name], quiet=as_json)
 
     async def back() -> Outcome:
         wanted = number
@@ -321,6 +328,8 @@ def rollback(
 
     outcome = asyncio.run(back())
     progress(name, f"{outcome.state}{f': {outcome.reason}' if outcome.reason else ''}")
+    if as_json:
+        say_json(outcome.to_json())
     if not outcome.good:
         sys.exit(1)
 
@@ -365,9 +374,12 @@ def status(option: str | None, machines: tuple[str, ...], *, as_json: bool) -> N
 @click.command(cls=Command, examples=("clan machines uninstall nas",))
 @click.argument("machine", shell_complete=machine_names)
 @_target
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@_json
 @click.pass_obj
-def uninstall(option: str | None, machine: str, *, target_host: str | None, yes: bool) -> None:
+def uninstall(
+    option: str | None, machine: str, *, target_host: str | None, yes: bool, as_json: bool
+) -> None:
     """Take all that clan put on MACHINE away again. Packages and users stay."""
     from clan.cli.edits import ask
 
@@ -376,26 +388,40 @@ def uninstall(option: str | None, machine: str, *, target_host: str | None, yes:
     if not yes:
         ask(f"Take clan off {name}, its keys included?")
     asyncio.run(fleet.remote(name, target_host=target_host).program("uninstall"))
-    note(f"{name} is as it was before")
+    if as_json:
+        say_json({"machine": name, "state": "uninstalled"})
+    else:
+        note(f"{name} is as it was before")
 
 
 @click.command(cls=Command, examples=("clan machines gc", "clan machines gc nas"))
 @click.argument("machines", nargs=-1, shell_complete=machine_names)
+@_json
 @click.pass_obj
-def gc(option: str | None, machines: tuple[str, ...]) -> None:
+def gc(option: str | None, machines: tuple[str, ...], *, as_json: bool) -> None:
     """Remove old generations from MACHINES; the latest few stay."""
+    from clan.deploy.remote import PROGRAM, PYTHON
+    from clan.errors import ClanError
+
     fleet = Fleet.of(option)
     chosen = fleet.chosen(machines, [])
 
-    async def all_of_them() -> list[Any]:
-        remotes = [fleet.remote(name) for name in chosen]
-        return await asyncio.gather(
-            *(remote.program("gc") for remote in remotes), return_exceptions=True
-        )
-
-    failed = False
-    for name, answer in zip(chosen, asyncio.run(all_of_them()), strict=True):
-        failed = failed or isinstance(answer, BaseException)
-        note(f"{name}: {answer if isinstance(answer, BaseException) else f'removed {answer}'}")
-    if failed:
+    command = f"{PYTHON} {PROGRAM} gc"
+    remotes = [fleet.remote(name) for name in chosen]
+    shapes: list[dict[str, Any]] = []
+    for name, answer in zip(
+        chosen, asyncio.run(each(remotes, command, at_once=AT_ONCE)), strict=True
+    ):
+        if isinstance(answer, ClanError):
+            shapes.append({"machine": name, "removed": [], "error": answer.message})
+        else:
+            shapes.append({"machine": name, "removed": json.loads(answer), "error": None})
+    if as_json:
+        say_json(shapes)
+    else:
+        rows = [
+            [s["machine"], s["error"] or ", ".join(map(str, s["removed"])) or "-"] for s in shapes
+        ]
+        say(table(["Machine", "Generations removed"], rows, width=terminal_width()))
+    if any(shape["error"] for shape in shapes):
         sys.exit(1)

@@ -47,12 +47,14 @@ wg pubkey <"$1/privatekey"
 
 
 class Members:
-    """A lab's machines and their clan's only instance."""
+    """A lab's machines and their clan's WireGuard network."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.clan = open_clan(lab.clan_dir / "clan.toml")
-        (self.instance,) = self.clan.instances.values()
+        (self.instance,) = [
+            each for each in self.clan.instances.values() if each.module.name == "wireguard"
+        ]
         self.machines = [
             machine for members in self.instance.members.values() for machine in members
         ]

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "instances": ("clan.cli.instances:instances", "List, add and remove networks and services."),
     "vars": ("clan.cli.vars:vars_", "Make, show and set the clan's values, secret and public."),
     "network": ("clan.cli.network:network", "Show the networks and who answers on them."),
+    "doctor": ("clan.cli.doctor:doctor", "Say what is wrong with a machine's networks, in words."),
     "ssh": ("clan.cli.ssh:ssh", "Log in to a machine over whichever network works now."),
     "connect": ("clan.cli.connect:connect", "Open a stream to a machine (for ProxyCommand)."),
     "ssh-config": ("clan.cli.ssh_config:ssh_config", "Print the lines for ~/.ssh/config."),

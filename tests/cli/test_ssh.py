@@ -152,6 +152,19 @@ def test_another_key_sets_the_address_aside_and_the_next_network_is_used(
     assert again.stderr == f"nas: over internet, 127.0.0.1:{nas.port}\n"
 
 
+def test_a_machine_installed_anew_is_met_again_as_the_hint_says(
+    family: Family, nas: Sshd, impostor: Sshd
+) -> None:
+    family.write(internet=(2000, nas.port))
+    family.knows(impostor.key)
+    done = family.ssh("nas", "true")
+    assert done.returncode == 255
+    assert "delete its recorded key, vars/per-machine/nas/openssh" in done.stderr
+    shutil.rmtree(family.folder / "vars/per-machine/nas/openssh")
+    assert family.ssh("--host-key", "accept-new", "nas", "true").returncode == 0
+    assert family.known() == nas.key
+
+
 def test_a_server_that_lets_nobody_in_says_so_in_ssh_s_words(
     family: Family, nas: Sshd, tmp_path: Path
 ) -> None:

@@ -83,9 +83,13 @@ def _shown(reach: Reach, found: Destination, key: str, expected: str | None) -> 
         reach.record_host_key(found.machine, key)
         return key
     if verdict is Verdict.WRONG:
-        if used is not None:
+        if used is not None and expected is not None:
             aside = partial(
-                Memory.set_aside, network=used.network, address=used.address, now=time.time()
+                Memory.set_aside,
+                network=used.network,
+                address=used.address,
+                host_key=expected,
+                now=time.time(),
             )
             reach.memories.update(found.machine, aside)
         warn(f"{mismatch(meeting, key)}; the next try goes elsewhere")

@@ -157,6 +157,7 @@ def _look(reach: Reach, routes: Sequence[Route]) -> list[Observation]:
         return asyncio.run(
             observe(
                 routes,
+                host_key=reach.store.host_key,
                 context=reach.context(interactive=False),
                 memories=reach.memories,
                 seen=lambda _: count(),

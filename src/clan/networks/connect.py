@@ -148,6 +148,7 @@ async def reach(
     machine: str,
     routes: Sequence[Route],
     *,
+    host_key: str | None,
     context: Context,
     memories: Memories,
     action: Action = Action.INTERACTIVE,
@@ -156,6 +157,7 @@ async def reach(
 ) -> AsyncIterator[Reached]:
     """Connect to `machine` by the best route that works now; `port` None is its ssh port.
 
+    Addresses that lately answered without `host_key`, the machine's, are passed over.
     What the connection needs runs until the context is left; the socket is the caller's to close.
     Raises UnreachableError when no route leads there now, HostKeyError when all that is left are
     addresses that showed another key.
@@ -167,7 +169,8 @@ async def reach(
         ranking, loaded = order(
             routes, action=action, memory=memory, underlay=underlay.key, now=now
         )
-        dial = _Dialler(context, loaded, memory, underlay.key, port, memory.bad_addresses(now))
+        avoid = memory.bad_addresses(now, host_key)
+        dial = _Dialler(context, loaded, memory, underlay.key, port, avoid)
         running = race(
             [partial(dial, ranked.route) for ranked in ranking.allowed], discard=Dialled.close
         )

@@ -32,6 +32,7 @@ LOOK_LIMIT = 10.0
 async def observe(
     routes: Sequence[Route],
     *,
+    host_key: Callable[[str], str | None],
     context: Context,
     memories: Memories,
     clock: Callable[[], float] = time.time,
@@ -39,6 +40,7 @@ async def observe(
 ) -> list[Observation]:
     """Look along every route once, and remember what was seen; `seen` hears of each at once.
 
+    `host_key` gives the key of a machine: addresses that lately answered without it are not seen.
     The result is in the order of `routes`. Nothing is raised: what fails is an observation.
     """
     everywhere = asyncio.Semaphore(AT_ONCE)
@@ -54,7 +56,10 @@ async def observe(
                 observation = _failed(route, session)
             else:
                 async with here[route.machine], everywhere:
-                    observation = await _look(route, session, context, memories, clock)
+                    key = host_key(route.machine)
+                    observation = await _look(
+                        route, session, context, memories, clock, host_key=key
+                    )
             seen(observation)
             return observation
 
@@ -83,6 +88,8 @@ async def _look(
     context: Context,
     memories: Memories,
     clock: Callable[[], float],
+    *,
+    host_key: str | None,
 ) -> Observation:
     underlay = context.locate().key
     now = clock()
@@ -111,7 +118,7 @@ async def _look(
     try:
         async with asyncio.timeout(LOOK_LIMIT):
             connection = await session.dial(
-                route, Aim(avoid=memory.bad_addresses(now), known=mark.address)
+                route, Aim(avoid=memory.bad_addresses(now, host_key), known=mark.address)
             )
     except TimeoutError:
         observation = _failed(route, f"no answer in {LOOK_LIMIT:g} s")

@@ -218,9 +218,7 @@ def test_target_host_goes_around_all_networks(family: Family, nas: Sshd) -> None
     user = getpass.getuser()
     done = family.ssh("--target-host", f"{user}@127.0.0.1:{nas.port}", "nas", "echo in")
     assert done.stdout == "in\n"
-    assert "not a port" in family.ssh("--target-host", "x:99999", "nas").stderr.replace(
-        "is no port", "not a port"
-    )
+    assert "is no port" in family.ssh("--target-host", "x:99999", "nas").stderr
 
 
 def test_a_user_s_options_never_replace_the_demand_for_the_host_key(
@@ -330,6 +328,31 @@ def test_plain_ssh_uses_the_same_choice_and_the_same_key(
     assert (second.stdout, second.returncode) == ("in\n", 0)
 
 
+def test_plain_ssh_told_to_take_any_key_takes_the_machine_s_alone(
+    family: Family, nas: Sshd, impostor: Sshd, tmp_path: Path
+) -> None:
+    """ssh keeps the first value that it finds, and a user's own lines may stand above ours."""
+    config = tmp_path / "config"
+    family.write(cafe=(3000, impostor.port))
+    config.write_text("Host *\n  StrictHostKeyChecking no\n" + family.run("ssh-config").stdout)
+    ssh = ["ssh", "-F", str(config), "-i", str(family.keys.identity), "nas.family", "echo in"]
+
+    def plain() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ssh, check=False, capture_output=True, text=True, timeout=60, start_new_session=True
+        )
+
+    unknown = plain()
+    assert (unknown.stdout, unknown.returncode) == ("", 255)
+    assert "is not known yet" in unknown.stderr
+    family.knows(nas.key)
+    wrong = plain()
+    assert (wrong.stdout, wrong.returncode) == ("", 255)
+    assert "is not nas" in wrong.stderr
+    family.write(internet=(2000, nas.port))
+    assert plain().stdout == "in\n"
+
+
 @pytest.mark.skipif(shutil.which("scp") is None, reason="no scp on this computer")
 def test_scp_and_sftp_work_through_the_printed_lines(
     family: Family, nas: Sshd, tmp_path: Path
@@ -411,6 +434,32 @@ def test_a_jump_host_that_is_a_machine_of_the_clan(
         os.kill(int(variables["SSH_AGENT_PID"]), 15)
     assert (done.stdout, done.returncode) == ("in\n", 0), done.stderr
     assert f"127.0.0.1:{nas.port} via vps.family" in done.stderr
+
+
+def test_what_answers_for_a_jump_host_without_its_key_is_not_gone_through(
+    family: Family, nas: Sshd, impostor: Sshd
+) -> None:
+    user = getpass.getuser()
+    (family.folder / "clan.toml").write_text(
+        f"""
+        [meta]
+        name = "family"
+        [machines.vps]
+        deploy.targetHost = "{user}@127.0.0.1:{impostor.port}"
+        [machines.nas]
+        [instances.internet.roles.default.machines.vps]
+        [instances.internet.roles.default.machines.nas.settings]
+        host = "127.0.0.1"
+        port = {nas.port}
+        jump_hosts = ["vps"]
+        """
+    )
+    vps = family.folder / "vars/per-machine/vps/openssh/ssh.id_ed25519.pub/value"
+    vps.parent.mkdir(parents=True)
+    vps.write_text(nas.key)
+    done = family.ssh("nas", "true")
+    assert done.returncode == 255
+    assert "via vps.family: what answers for vps now is not vps\n" in done.stderr
 
 
 def test_first_contact_at_a_terminal_asks_naming_network_and_address(

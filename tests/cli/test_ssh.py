@@ -165,6 +165,41 @@ def test_a_machine_installed_anew_is_met_again_as_the_hint_says(
     assert family.known() == nas.key
 
 
+@pytest.mark.parametrize(
+    ("recorded", "said"),
+    [
+        (b"ssh-rsa AAAA", "the recorded host key of nas is no Ed25519 key"),
+        (b"\xff\xfe", "is not UTF-8 text"),
+        (None, "cannot be read: Is a directory"),
+    ],
+)
+def test_a_recorded_key_that_is_none_is_told_with_its_file(
+    family: Family, nas: Sshd, recorded: bytes | None, said: str
+) -> None:
+    family.write(internet=(2000, nas.port))
+    file = family.folder / "vars/per-machine/nas/openssh/ssh.id_ed25519.pub/value"
+    file.mkdir(parents=True)
+    if recorded is not None:
+        file.rmdir()
+        file.write_bytes(recorded)
+    for words in (("ssh", "nas"), ("connect", "nas")):
+        done = family.run(*words)
+        assert done.returncode == {"ssh": 255, "connect": 1}[words[0]]
+        assert done.stderr.startswith(f"error: {file}: ")
+        assert said in done.stderr
+    seen = family.run("network", "overview")
+    assert seen.returncode == 0
+    assert said in seen.stdout
+
+
+def test_a_first_key_that_cannot_be_recorded_is_not_taken(family: Family, nas: Sshd) -> None:
+    family.write(internet=(2000, nas.port))
+    (family.folder / "vars").symlink_to("nowhere")
+    done = family.ssh("--host-key", "accept-new", "nas", "echo in")
+    assert (done.stdout, done.returncode) == ("", 255)
+    assert f"error: {family.folder / 'vars'}: File exists" in done.stderr
+
+
 def test_a_server_that_lets_nobody_in_says_so_in_ssh_s_words(
     family: Family, nas: Sshd, tmp_path: Path
 ) -> None:
@@ -274,8 +309,12 @@ def test_a_network_module_that_crashes_costs_only_itself(family: Family, nas: Ss
     done = family.ssh("--explain", "nas", "echo in")
     assert done.stdout == "in\n"
     assert "crashed: ZeroDivisionError" in done.stderr
-    listed = family.run("network", "ping", "nas")
-    assert "crashed: ZeroDivisionError" in listed.stdout
+    pinged = family.run("network", "ping", "nas")
+    assert "crashed: ZeroDivisionError" in pinged.stdout
+    listed = family.run("network", "list")
+    assert listed.returncode == 0
+    assert "carrier   9000      carrier   ?        nas" in listed.stdout
+    assert "carrier: crashed: ZeroDivisionError" in listed.stderr
 
 
 CRASHING = """
@@ -290,7 +329,10 @@ class Carrier(NetworkTechnology):
     traits = Traits(throughput=Throughput.HIGH)
 
     def running(self, network, context):
-        return True
+        return 1 / 0
+
+    def patience(self, route):
+        return 1 / 0
 
     @contextlib.asynccontextmanager
     async def session(self, network, context):

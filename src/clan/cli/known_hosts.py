@@ -43,7 +43,7 @@ def known_hosts(clan_dir: str | None, reason: str, host: str, key_type: str, key
     """
     reach = Reach.of(clan_dir)
     found = reach.destination(host)
-    expected = reach.store.host_key(found.machine)
+    expected = reach.host_key(found.machine)
     if reason == "HOSTNAME":
         expected = _shown(reach, found, f"{key_type} {key}", expected)
         if expected is None:

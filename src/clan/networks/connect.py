@@ -17,7 +17,14 @@ from clan.networks.attempt import Attempt, remembered
 from clan.networks.choose import Action, Ranked, Ranking, rank
 from clan.networks.race import Race, race
 from clan.networks.registry import technology
-from clan.networks.technology import Aim, Connection, Context, NetworkTechnology, SetAsideError
+from clan.networks.technology import (
+    USUAL_PATIENCE,
+    Aim,
+    Connection,
+    Context,
+    NetworkTechnology,
+    SetAsideError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
@@ -143,6 +150,13 @@ def order(
     return Ranking(allowed=ranking.allowed, excluded=(*ranking.excluded, *unloaded)), loaded
 
 
+def _patience(known: NetworkTechnology, route: Route) -> float:
+    try:
+        return known.patience(route)
+    except Exception:  # noqa: BLE001 (code of others; the connection is there or not without it)
+        return USUAL_PATIENCE
+
+
 @contextlib.asynccontextmanager
 async def reach(
     machine: str,
@@ -186,7 +200,7 @@ async def reach(
             route=ranked.route,
             why=ranked.why,
             lap=lap,
-            patience=loaded[ranked.route.network.technology].patience(ranked.route),
+            patience=_patience(loaded[ranked.route.network.technology], ranked.route),
             connection=outcome.value.connection
             if outcome.value is not None and index == outcome.winner
             else None,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from clan.errors import ClanError
 from clan.model.observation import Observation
 from clan.networks.registry import technology
-from clan.networks.technology import Aim, Context, DialError, Session
+from clan.networks.technology import Aim, Context, DialError, Session, crashed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -56,9 +56,8 @@ async def observe(
                 observation = _failed(route, session)
             else:
                 async with here[route.machine], everywhere:
-                    key = host_key(route.machine)
                     observation = await _look(
-                        route, session, context, memories, clock, host_key=key
+                        route, session, context, memories, clock, host_key=host_key
                     )
             seen(observation)
             return observation
@@ -78,7 +77,7 @@ async def _sessions(
         except (ClanError, DialError) as fault:
             sessions[network.name] = str(fault)
         except Exception as fault:  # noqa: BLE001 (code of others; the rest is still looked at)
-            sessions[network.name] = f"crashed: {type(fault).__name__}: {fault}"
+            sessions[network.name] = crashed(fault)
     return sessions
 
 
@@ -89,7 +88,7 @@ async def _look(
     memories: Memories,
     clock: Callable[[], float],
     *,
-    host_key: str | None,
+    host_key: Callable[[str], str | None],
 ) -> Observation:
     underlay = context.locate().key
     now = clock()
@@ -116,16 +115,15 @@ async def _look(
             age=max(0.0, now - (mark.failed_at if failed_last else mark.measured_at)),
         )
     try:
+        avoid = memory.bad_addresses(now, host_key(route.machine))
         async with asyncio.timeout(LOOK_LIMIT):
-            connection = await session.dial(
-                route, Aim(avoid=memory.bad_addresses(now, host_key), known=mark.address)
-            )
+            connection = await session.dial(route, Aim(avoid=avoid, known=mark.address))
     except TimeoutError:
         observation = _failed(route, f"no answer in {LOOK_LIMIT:g} s")
     except (ClanError, DialError) as fault:
         observation = _failed(route, str(fault))
     except Exception as fault:  # noqa: BLE001 (code of others; the rest is still looked at)
-        observation = _failed(route, f"crashed: {type(fault).__name__}: {fault}")
+        observation = _failed(route, crashed(fault))
     else:
         connection.sock.close()
         observation = Observation(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clan.errors import ClanError
-from clan.system.files import write_atomic
+from clan.system.files import disk_errors_told, write_atomic
 from clan.system.git import stage
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ class Store:
         given = environ.get("CLAN_VARS_DIR")
         return cls(clan=clan, folder=Path(given) if given else clan / "vars")
 
-    def _file(self, machine: str, generator: str, file: str) -> Path:
+    def path(self, machine: str, generator: str, file: str) -> Path:
+        """Return where a machine's public value is, or would be."""
         return self.folder / "per-machine" / machine / generator / file / "value"
 
     def reveal(self, var: Var) -> str:
@@ -47,17 +48,29 @@ class Store:
         raise ClanError(f"the var {var.generator}/{var.file} of {var.machine} is not there yet")
 
     def read(self, machine: str, generator: str, file: str) -> str | None:
-        """Return a machine's public value without the line end, or None when there is none."""
+        """Return a machine's public value without the line end, or None when there is none.
+
+        Raises ClanError when what is there cannot be read.
+        """
+        path = self.path(machine, generator, file)
         try:
-            return self._file(machine, generator, file).read_text("utf-8").strip()
+            return path.read_text("utf-8").strip()
         except FileNotFoundError:
             return None
+        except OSError as fault:
+            raise ClanError(f"cannot be read: {fault.strerror}", where=str(path)) from fault
+        except UnicodeDecodeError as fault:
+            raise ClanError("is not UTF-8 text", where=str(path)) from fault
 
     def write(self, machine: str, generator: str, file: str, value: str) -> Path:
-        """Keep a machine's public value, and stage the file where the clan is in git."""
-        path = self._file(machine, generator, file)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, f"{value}\n".encode(), mode=0o644)
+        """Keep a machine's public value, and stage the file where the clan is in git.
+
+        Raises ClanError when it cannot be written.
+        """
+        path = self.path(machine, generator, file)
+        with disk_errors_told():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, f"{value}\n".encode(), mode=0o644)
         if path.is_relative_to(self.clan):
             stage(self.clan, [path])
         return path

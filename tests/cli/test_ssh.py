@@ -152,6 +152,54 @@ def test_another_key_sets_the_address_aside_and_the_next_network_is_used(
     assert again.stderr == f"nas: over internet, 127.0.0.1:{nas.port}\n"
 
 
+def test_a_machine_installed_anew_is_met_again_as_the_hint_says(
+    family: Family, nas: Sshd, impostor: Sshd
+) -> None:
+    family.write(internet=(2000, nas.port))
+    family.knows(impostor.key)
+    done = family.ssh("nas", "true")
+    assert done.returncode == 255
+    assert "delete its recorded key, vars/per-machine/nas/openssh" in done.stderr
+    shutil.rmtree(family.folder / "vars/per-machine/nas/openssh")
+    assert family.ssh("--host-key", "accept-new", "nas", "true").returncode == 0
+    assert family.known() == nas.key
+
+
+@pytest.mark.parametrize(
+    ("recorded", "said"),
+    [
+        (b"ssh-rsa AAAA", "the recorded host key of nas is no Ed25519 key"),
+        (b"\xff\xfe", "is not UTF-8 text"),
+        (None, "cannot be read: Is a directory"),
+    ],
+)
+def test_a_recorded_key_that_is_none_is_told_with_its_file(
+    family: Family, nas: Sshd, recorded: bytes | None, said: str
+) -> None:
+    family.write(internet=(2000, nas.port))
+    file = family.folder / "vars/per-machine/nas/openssh/ssh.id_ed25519.pub/value"
+    file.mkdir(parents=True)
+    if recorded is not None:
+        file.rmdir()
+        file.write_bytes(recorded)
+    for words in (("ssh", "nas"), ("connect", "nas")):
+        done = family.run(*words)
+        assert done.returncode == {"ssh": 255, "connect": 1}[words[0]]
+        assert done.stderr.startswith(f"error: {file}: ")
+        assert said in done.stderr
+    seen = family.run("network", "overview")
+    assert seen.returncode == 0
+    assert said in seen.stdout
+
+
+def test_a_first_key_that_cannot_be_recorded_is_not_taken(family: Family, nas: Sshd) -> None:
+    family.write(internet=(2000, nas.port))
+    (family.folder / "vars").symlink_to("nowhere")
+    done = family.ssh("--host-key", "accept-new", "nas", "echo in")
+    assert (done.stdout, done.returncode) == ("", 255)
+    assert f"error: {family.folder / 'vars'}: File exists" in done.stderr
+
+
 def test_a_server_that_lets_nobody_in_says_so_in_ssh_s_words(
     family: Family, nas: Sshd, tmp_path: Path
 ) -> None:
@@ -205,9 +253,7 @@ def test_target_host_goes_around_all_networks(family: Family, nas: Sshd) -> None
     user = getpass.getuser()
     done = family.ssh("--target-host", f"{user}@127.0.0.1:{nas.port}", "nas", "echo in")
     assert done.stdout == "in\n"
-    assert "not a port" in family.ssh("--target-host", "x:99999", "nas").stderr.replace(
-        "is no port", "not a port"
-    )
+    assert "is no port" in family.ssh("--target-host", "x:99999", "nas").stderr
 
 
 def test_a_user_s_options_never_replace_the_demand_for_the_host_key(
@@ -263,8 +309,12 @@ def test_a_network_module_that_crashes_costs_only_itself(family: Family, nas: Ss
     done = family.ssh("--explain", "nas", "echo in")
     assert done.stdout == "in\n"
     assert "crashed: ZeroDivisionError" in done.stderr
-    listed = family.run("network", "ping", "nas")
-    assert "crashed: ZeroDivisionError" in listed.stdout
+    pinged = family.run("network", "ping", "nas")
+    assert "crashed: ZeroDivisionError" in pinged.stdout
+    listed = family.run("network", "list")
+    assert listed.returncode == 0
+    assert "carrier   9000      carrier   ?        nas" in listed.stdout
+    assert "carrier: crashed: ZeroDivisionError" in listed.stderr
 
 
 CRASHING = """
@@ -279,7 +329,10 @@ class Carrier(NetworkTechnology):
     traits = Traits(throughput=Throughput.HIGH)
 
     def running(self, network, context):
-        return True
+        return 1 / 0
+
+    def patience(self, route):
+        return 1 / 0
 
     @contextlib.asynccontextmanager
     async def session(self, network, context):
@@ -315,6 +368,31 @@ def test_plain_ssh_uses_the_same_choice_and_the_same_key(
     assert f"127.0.0.1:{impostor.port} on network cafe is not nas" in first.stderr
     second = subprocess.run(ssh, check=False, capture_output=True, text=True, timeout=60)
     assert (second.stdout, second.returncode) == ("in\n", 0)
+
+
+def test_plain_ssh_told_to_take_any_key_takes_the_machine_s_alone(
+    family: Family, nas: Sshd, impostor: Sshd, tmp_path: Path
+) -> None:
+    """ssh keeps the first value that it finds, and a user's own lines may stand above ours."""
+    config = tmp_path / "config"
+    family.write(cafe=(3000, impostor.port))
+    config.write_text("Host *\n  StrictHostKeyChecking no\n" + family.run("ssh-config").stdout)
+    ssh = ["ssh", "-F", str(config), "-i", str(family.keys.identity), "nas.family", "echo in"]
+
+    def plain() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ssh, check=False, capture_output=True, text=True, timeout=60, start_new_session=True
+        )
+
+    unknown = plain()
+    assert (unknown.stdout, unknown.returncode) == ("", 255)
+    assert "is not known yet" in unknown.stderr
+    family.knows(nas.key)
+    wrong = plain()
+    assert (wrong.stdout, wrong.returncode) == ("", 255)
+    assert "is not nas" in wrong.stderr
+    family.write(internet=(2000, nas.port))
+    assert plain().stdout == "in\n"
 
 
 @pytest.mark.skipif(shutil.which("scp") is None, reason="no scp on this computer")
@@ -398,6 +476,32 @@ def test_a_jump_host_that_is_a_machine_of_the_clan(
         os.kill(int(variables["SSH_AGENT_PID"]), 15)
     assert (done.stdout, done.returncode) == ("in\n", 0), done.stderr
     assert f"127.0.0.1:{nas.port} via vps.family" in done.stderr
+
+
+def test_what_answers_for_a_jump_host_without_its_key_is_not_gone_through(
+    family: Family, nas: Sshd, impostor: Sshd
+) -> None:
+    user = getpass.getuser()
+    (family.folder / "clan.toml").write_text(
+        f"""
+        [meta]
+        name = "family"
+        [machines.vps]
+        deploy.targetHost = "{user}@127.0.0.1:{impostor.port}"
+        [machines.nas]
+        [instances.internet.roles.default.machines.vps]
+        [instances.internet.roles.default.machines.nas.settings]
+        host = "127.0.0.1"
+        port = {nas.port}
+        jump_hosts = ["vps"]
+        """
+    )
+    vps = family.folder / "vars/per-machine/vps/openssh/ssh.id_ed25519.pub/value"
+    vps.parent.mkdir(parents=True)
+    vps.write_text(nas.key)
+    done = family.ssh("nas", "true")
+    assert done.returncode == 255
+    assert "via vps.family: what answers for vps now is not vps\n" in done.stderr
 
 
 def test_first_contact_at_a_terminal_asks_naming_network_and_address(

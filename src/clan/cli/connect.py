@@ -105,6 +105,7 @@ async def _connect(
     async with reach_machine(
         found.machine,
         found.routes,
+        host_key=reach.host_key(found.machine),
         context=reach.context(interactive=has_terminal()),
         memories=reach.memories,
         action=action,

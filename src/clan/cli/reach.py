@@ -68,6 +68,22 @@ class Reach:
         table.write(name, state, found)
         return found
 
+    def host_key(self, machine: str) -> str | None:
+        """Return the key that is demanded of a machine, None before first contact.
+
+        Raises ClanError when what is recorded is no key.
+        """
+        from clan.networks.hostkeys import well_formed
+
+        recorded = self.store.host_key(machine)
+        if recorded is None or well_formed(recorded):
+            return recorded
+        raise ClanError(
+            f"the recorded host key of {machine} is no Ed25519 key",
+            where=str(self.store.path(machine, *HOST_KEY)),
+            hint="put the machine's /etc/ssh/ssh_host_ed25519_key.pub there, or delete the file",
+        )
+
     def record_host_key(self, machine: str, key: str) -> None:
         """Keep a machine's host key as a public var of the clan, once it was taken."""
         self.store.write(machine, *HOST_KEY, key)

@@ -176,7 +176,7 @@ async def _log_in(
         return await shell(
             found,
             request,
-            host_key=reach.store.host_key(found.machine),
+            host_key=reach.host_key(found.machine),
             context=reach.context(interactive=desk.ask is not None),
             memories=reach.memories,
             desk=desk,

@@ -17,7 +17,14 @@ from clan.networks.attempt import Attempt, remembered
 from clan.networks.choose import Action, Ranked, Ranking, rank
 from clan.networks.race import Race, race
 from clan.networks.registry import technology
-from clan.networks.technology import Aim, Connection, Context, NetworkTechnology, SetAsideError
+from clan.networks.technology import (
+    USUAL_PATIENCE,
+    Aim,
+    Connection,
+    Context,
+    NetworkTechnology,
+    SetAsideError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
@@ -143,11 +150,19 @@ def order(
     return Ranking(allowed=ranking.allowed, excluded=(*ranking.excluded, *unloaded)), loaded
 
 
+def _patience(known: NetworkTechnology, route: Route) -> float:
+    try:
+        return known.patience(route)
+    except Exception:  # noqa: BLE001 (code of others; the connection is there or not without it)
+        return USUAL_PATIENCE
+
+
 @contextlib.asynccontextmanager
 async def reach(
     machine: str,
     routes: Sequence[Route],
     *,
+    host_key: str | None,
     context: Context,
     memories: Memories,
     action: Action = Action.INTERACTIVE,
@@ -156,6 +171,7 @@ async def reach(
 ) -> AsyncIterator[Reached]:
     """Connect to `machine` by the best route that works now; `port` None is its ssh port.
 
+    Addresses that lately answered without `host_key`, the machine's, are passed over.
     What the connection needs runs until the context is left; the socket is the caller's to close.
     Raises UnreachableError when no route leads there now, HostKeyError when all that is left are
     addresses that showed another key.
@@ -167,7 +183,8 @@ async def reach(
         ranking, loaded = order(
             routes, action=action, memory=memory, underlay=underlay.key, now=now
         )
-        dial = _Dialler(context, loaded, memory, underlay.key, port, memory.bad_addresses(now))
+        avoid = memory.bad_addresses(now, host_key)
+        dial = _Dialler(context, loaded, memory, underlay.key, port, avoid)
         running = race(
             [partial(dial, ranked.route) for ranked in ranking.allowed], discard=Dialled.close
         )
@@ -183,7 +200,7 @@ async def reach(
             route=ranked.route,
             why=ranked.why,
             lap=lap,
-            patience=loaded[ranked.route.network.technology].patience(ranked.route),
+            patience=_patience(loaded[ranked.route.network.technology], ranked.route),
             connection=outcome.value.connection
             if outcome.value is not None and index == outcome.winner
             else None,

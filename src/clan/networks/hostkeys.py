@@ -13,6 +13,9 @@ from dataclasses import dataclass
 
 from clan.system.ssh import KEY_TYPE
 
+ELSEWHERE = "the next try goes elsewhere"
+"""How `clan known-hosts` ends its words on an address that is set aside from then on."""
+
 
 class FirstContact(enum.StrEnum):
     """What to do with the key of a machine whose key is not known yet."""

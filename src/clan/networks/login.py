@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clan.errors import ClanError
 from clan.networks.connect import MOVE_POLL
 from clan.networks.hostkeys import Verdict, judge
 from clan.system.ssh import SESSION, login_command
@@ -113,6 +114,7 @@ class Counter:
         self.identity = identity
         self.refused: Verdict | None = None
         self.key = ""
+        self.fault: ClanError | None = None
         self.settled = False
         self.began = False
         self.hung_up = False
@@ -145,7 +147,12 @@ class Counter:
                     answer.cancel()
 
     def outcome(self, status: int) -> Outcome:
-        """Say how it ended; what was held back is shown unless it is about a refused key."""
+        """Say how it ended; what was held back is shown unless it is about a refused key.
+
+        Raises ClanError when a key was taken and could not be recorded.
+        """
+        if self.fault is not None:
+            raise self.fault
         cut_off = self.hung_up and not self.began
         if self.refused is None and not cut_off:
             self._show()
@@ -207,7 +214,11 @@ class Counter:
         if verdict is Verdict.ASK and identity.ask is not None:
             verdict = Verdict.ACCEPT if await identity.ask(key) else Verdict.DECLINED
         if verdict is Verdict.ACCEPT:
-            identity.record(key)
+            try:
+                identity.record(key)
+            except ClanError as fault:
+                self.fault = fault
+                return False
         elif verdict is not Verdict.EXPECTED:
             self.refused, self.key = verdict, key
             return False

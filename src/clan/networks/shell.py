@@ -85,6 +85,7 @@ async def shell(
         async with reach(
             found.machine,
             found.routes,
+            host_key=host_key,
             context=context,
             memories=memories,
             action=request.action,
@@ -121,12 +122,16 @@ async def shell(
             continue
         if outcome.refused is None:
             return outcome.status
-        if outcome.refused is not Verdict.WRONG:
+        if outcome.refused is not Verdict.WRONG or host_key is None:
             message, hint = refusal(meeting, outcome.refused, outcome.key)
             raise HostKeyError(message, hint=hint)
         desk.warn(mismatch(meeting, outcome.key))
         aside = partial(
-            Memory.set_aside, network=meeting.network, address=meeting.address, now=time.time()
+            Memory.set_aside,
+            network=meeting.network,
+            address=meeting.address,
+            host_key=host_key,
+            now=time.time(),
         )
         memories.update(found.machine, aside)
     raise fault

@@ -74,6 +74,11 @@ class SetAsideError(DialError):
         super().__init__(f"set aside: {addresses} showed another host key")
 
 
+def crashed(fault: BaseException) -> str:
+    """Say that code of others raised what it should not."""
+    return f"crashed: {type(fault).__name__}: {fault}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
     """An open stream to a machine.

@@ -69,7 +69,7 @@ class Fleet:
             found=straight_to(found, target_host) if target_host else found,
             context=self.context,
             memories=self.reach.memories,
-            host_key=self.reach.store.host_key(machine),
+            host_key=self.reach.host_key(machine),
             policy=FirstContact(policy),
             warn=warn,
             record=lambda key: self.reach.record_host_key(machine, key),

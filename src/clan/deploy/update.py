@@ -178,7 +178,12 @@ class Switch:
 
 async def reachable_networks(remote: Remote) -> set[str]:
     """Return the networks over which the machine answers now."""
-    seen = await observe(remote.found.routes, context=remote.context, memories=remote.memories)
+    seen = await observe(
+        remote.found.routes,
+        host_key=lambda _: remote.host_key,
+        context=remote.context,
+        memories=remote.memories,
+    )
     return {observation.network for observation in seen if observation.reachable}
 
 

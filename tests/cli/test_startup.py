@@ -12,7 +12,7 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-HEAVY = {"asyncio", "rich", "pydantic", "tomlkit", "tree_sitter"}
+HEAVY = {"asyncio", "rich", "pydantic", "tomlkit", "tree_sitter", "pyrage"}
 CODE = """
 import sys
 from clan.cli.main import main
@@ -70,6 +70,8 @@ def folder(tmp_path: Path) -> Path:
         ["machines", "delete", "--help"],
         ["instances", "add", "--help"],
         ["select", "--help"],
+        ["vars", "--help"],
+        ["vars", "keys", "remove", "--help"],
         ["completion", "bash"],
     ],
 )

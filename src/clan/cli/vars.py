@@ -46,10 +46,9 @@ class Desk:
     @classmethod
     def of(cls, option: str | None) -> Desk:
         """Load the clan and ask its modules. InventoryError has all faults."""
-        from clan.vars.graph import graph
-
         clan = context.load_clan(option)
-        return cls(clan=clan, graph=graph(clan), store=Store.of(clan.directory, os.environ))
+        declared = context.generators(option, clan)
+        return cls(clan=clan, graph=declared, store=Store.of(clan.directory, os.environ))
 
 
 def birthplace(desk: Desk) -> Birthplace:
@@ -134,19 +133,16 @@ def list_vars(option: str | None, machine: str | None, *, as_json: bool) -> None
 def get(option: str | None, id_: str, *, as_json: bool) -> None:
     """Print one var as it is. A secret is decrypted with your key, and nothing else shows it."""
     from clan.errors import ClanError
-    from clan.vars.names import find, parse
+    from clan.vars.names import find, generator_of, parse
 
     desk = Desk.of(option)
     var = parse(id_)
     data = desk.store.value(var)
     if data is None:
         find(id_, desk.graph.vars())
-        entry_born = any(
-            entry.generator.born_on_machine and str(entry.id) == id_.rpartition("/")[0]
-            for entry in desk.graph.entries.values()
-        )
         hint = "`clan vars generate` makes what is missing"
-        if entry_born:
+        generator = desk.graph.entries[generator_of(var)].generator
+        if generator.born_on_machine and desk.graph.vars()[var].secret:
             hint = "it is born on its machine; private keys never leave that"
         raise ClanError(f"{id_} is not in the clan", hint=hint)
     if as_json:

@@ -82,7 +82,7 @@ def path_of(folder: Path, name: str) -> Path:
 
 
 def write_record(admin: Admin) -> bytes:
-    """Write an admin's record as TOML, in which a JSON string of printable text is a string."""
+    """Write an admin's record as TOML: a JSON string is a TOML string, but for a bare delete."""
     lines = [f"key = {_string(admin.key)}"]
     logins = "".join(f"    {_string(each)},\n" for each in admin.logins)
     lines.append(f"logins = [\n{logins}]" if logins else "logins = []")
@@ -92,7 +92,7 @@ def write_record(admin: Admin) -> bytes:
 
 
 def _string(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def login_key(text: str) -> str:

@@ -1,10 +1,9 @@
-"""The WireGuard service, from the configuration of its own documentation, taken to real machines."""
+"""The WireGuard service: the configuration that its documentation prints, on real machines."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,6 +14,8 @@ import pytest
 from clan.vars.store import HOST_KEY, Store
 
 if TYPE_CHECKING:
+    import subprocess
+
     from tests.lab.conftest import Labs
 
     from clan.lab.lab import Lab

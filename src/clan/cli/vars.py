@@ -39,6 +39,7 @@ vars_.add_command(keys)
 class Desk:
     """What the commands work on: the clan, its generators, and where values are kept."""
 
+    option: str | None
     clan: Clan
     graph: Graph
     store: Store
@@ -48,15 +49,19 @@ class Desk:
         """Load the clan and ask its modules. InventoryError has all faults."""
         clan = context.load_clan(option)
         declared = context.generators(option, clan)
-        return cls(clan=clan, graph=declared, store=Store.of(clan.directory, os.environ))
+        store = Store.of(clan.directory, os.environ)
+        return cls(option=option, clan=clan, graph=declared, store=store)
 
 
 def birthplace(desk: Desk) -> Birthplace:
     """Return the way to the machines where keys are born."""
-    from clan.vars.birth import NotReachable
+    from clan.cli.fleet import Fleet
+    from clan.cli.reach import Reach
+    from clan.deploy.birthplace import Machines
 
-    del desk
-    return NotReachable()
+    reach = Reach.of(desk.option)
+    fleet = Fleet(clan=desk.clan, reach=reach, context=reach.context(interactive=False))
+    return Machines(remote=fleet.remote)
 
 
 def making(desk: Desk) -> Making:

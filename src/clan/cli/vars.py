@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import base64
-import os
 import sys
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from clan.cli import context
 from clan.cli.command import Command
 from clan.cli.complete import machine_names, var_ids
 from clan.cli.edits import shown
 from clan.cli.output import note, say, say_json, table, terminal_width, warn
+from clan.cli.vars_desk import Desk, making, run, tell
 from clan.cli.vars_keys import keys
-from clan.vars.store import Store
 
 if TYPE_CHECKING:
-    from clan.model.clan import Clan
-    from clan.vars.birth import Birthplace
-    from clan.vars.generate import Making, Outcome
-    from clan.vars.graph import Graph
     from clan.vars.need import Request
 
 
@@ -33,38 +25,6 @@ def vars_() -> None:
 
 
 vars_.add_command(keys)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
-    """What the commands work on: the clan, its generators, and where values are kept."""
-
-    clan: Clan
-    graph: Graph
-    store: Store
-
-    @classmethod
-    def of(cls, option: str | None) -> Desk:
-        """Load the clan and ask its modules. InventoryError has all faults."""
-        clan = context.load_clan(option)
-        declared = context.generators(option, clan)
-        return cls(clan=clan, graph=declared, store=Store.of(clan.directory, os.environ))
-
-
-def birthplace(desk: Desk) -> Birthplace:
-    """Return the way to the machines where keys are born."""
-    from clan.vars.birth import NotReachable
-
-    del desk
-    return NotReachable()
-
-
-def making(desk: Desk) -> Making:
-    """Return what making values needs: this terminal, this clock."""
-    from clan.cli.prompt import ask_prompt
-    from clan.vars.generate import Making
-
-    return Making(ask=ask_prompt, now=lambda: datetime.now(UTC), birthplace=birthplace(desk))
 
 
 @vars_.command(
@@ -267,28 +227,7 @@ def generate(
         return
     outcomes = run(desk, making(desk), request)
     tell(outcomes, _encrypted_anew(desk), as_json=as_json)
-    _warn_of_single_admin(desk.store)
-
-
-def run(desk: Desk, made_with: Making, request: Request) -> list[Outcome]:
-    """Make values; a ClanError of a machine or a generator comes out as itself."""
-    import asyncio
-
-    from clan.errors import ClanError
-    from clan.vars.generate import generate
-
-    try:
-        return asyncio.run(generate(desk.store, desk.graph, made_with, request))
-    except* ClanError as several:
-        raise first(several) from None
-
-
-def first(group: BaseExceptionGroup[Any]) -> BaseException:
-    """Return the first error in a group: what several machines say is mostly the same."""
-    found: BaseException = group
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found
+    _warn_of_single_admin(desk)
 
 
 def _show_steps(desk: Desk, request: Request, *, as_json: bool) -> None:
@@ -317,27 +256,6 @@ _WORDS = {
 }
 
 
-def tell(
-    outcomes: list[Outcome],
-    encrypted: list[str],
-    *,
-    as_json: bool,
-    more: dict[str, Any] | None = None,
-) -> None:
-    """Print what was made and what is due."""
-    if as_json:
-        made = [{"id": str(each.id), "why": each.why} for each in outcomes if each.made]
-        due = [{"id": str(each.id), "why": each.why} for each in outcomes if not each.made]
-        say_json({**(more or {}), "made": made, "due": due, "encryptedAnew": encrypted})
-        return
-    for each in outcomes:
-        say(f"{'Made' if each.made else 'Due: '} {each.id} ({each.why})")
-    for id_ in encrypted:
-        say(f"Encrypted {id_} anew: its readers changed.")
-    if not outcomes and not encrypted:
-        say("Nothing is missing.")
-
-
 def _encrypted_anew(desk: Desk) -> list[str]:
     """Encrypt anew what others should read than do, if this admin can."""
     from clan.vars.admins import read_admins
@@ -348,11 +266,11 @@ def _encrypted_anew(desk: Desk) -> list[str]:
     return [str(each) for each in reencrypt(desk.store, desk.graph)]
 
 
-def _warn_of_single_admin(store: Store) -> None:
+def _warn_of_single_admin(desk: Desk) -> None:
     from clan.vars.admins import read_admins
     from clan.vars.survey import SINGLE_ADMIN
 
-    admins = list(read_admins(store.folder))
+    admins = list(read_admins(desk.store.folder))
     if len(admins) == 1:
         warn(f"{admins[0]} is {SINGLE_ADMIN}")
 

@@ -92,6 +92,7 @@ def list_vars(option: str | None, machine: str | None, *, as_json: bool) -> None
 @click.pass_obj
 def get(option: str | None, id_: str, *, as_json: bool) -> None:
     """Print one var as it is. A secret is decrypted with your key, and nothing else shows it."""
+    from clan.cli.main import printable
     from clan.errors import ClanError
     from clan.vars.names import find, generator_of, parse
 
@@ -111,11 +112,12 @@ def get(option: str | None, id_: str, *, as_json: bool) -> None:
         except UnicodeDecodeError:
             say_json({"id": id_, "base64": base64.b64encode(data).decode()})
         return
-    sys.stdout.flush()
-    sys.stdout.buffer.write(data)
-    if sys.stdout.isatty() and not data.endswith(b"\n"):
-        sys.stdout.buffer.write(b"\n")
-    sys.stdout.buffer.flush()
+    if sys.stdout.isatty():  # where a value could be a command to the terminal
+        say(printable(data.decode("utf-8", "backslashreplace").removesuffix("\n")))
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
 
 
 @vars_.command(
@@ -257,13 +259,18 @@ _WORDS = {
 
 
 def _encrypted_anew(desk: Desk) -> list[str]:
-    """Encrypt anew what others should read than do, if this admin can."""
+    """Encrypt anew what others should read than do; what this admin cannot read is warned of."""
+    from clan.errors import ClanError
     from clan.vars.admins import read_admins
     from clan.vars.readers import reencrypt
 
     if not read_admins(desk.store.folder):
         return []
-    return [str(each) for each in reencrypt(desk.store, desk.graph)]
+    try:
+        return [str(each) for each in reencrypt(desk.store, desk.graph)]
+    except ClanError as fault:
+        warn(f"not all is encrypted to those who should read it: {fault}")
+        return []
 
 
 def _warn_of_single_admin(desk: Desk) -> None:

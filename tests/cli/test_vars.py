@@ -148,6 +148,33 @@ def test_a_list_shows_states_and_no_values(clan: Run, generated: Path) -> None:
     assert len(json.loads(clan("vars", "list", "--json").out)) == 9
 
 
+def test_a_values_escape_sequences_do_not_reach_the_terminal(clan: Run, generated: Path) -> None:
+    (generated / "vars/per-machine/nas/id/name/value").write_bytes(b"\x1b[2Jabc\n")
+    assert clan("vars", "get", "nas/id/name").out == "\x1b[2Jabc\n"  # a pipe gets what is there
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "clan", "vars", "get", "nas/id/name"]
+    subprocess.run(command, check=True, stdout=theirs, cwd=generated)
+    assert os.read(ours, 100) == b"\\x1b[2Jabc\r\n"
+
+
+def test_a_change_of_readers_that_this_admin_cannot_make_is_warned_of(
+    clan: Run, generated: Path, own_home: Path
+) -> None:
+    (own_home / "config/clan/age.key").unlink()
+    clan("vars", "keys", "generate")
+    other = clan("vars", "keys", "list", "--json")
+    assert [each["here"] for each in json.loads(other.out)] == [False]
+    record = generated / "vars/admins/ben.toml"
+    secret = (own_home / "config/clan/age.key").read_text()
+    public = next(word for word in secret.split() if word.startswith("age1"))
+    record.write_text(f'key = "{public}"\n')
+    done = clan("vars", "generate")
+    assert done.code == 0
+    assert "not all is encrypted to those who should read it" in done.err
+    assert "nas/id/token is not encrypted" not in done.err
+    assert "is not encrypted to those who should read it" in clan("vars", "check").out
+
+
 def test_the_seeds_line_for_a_new_key(clan: Run, generated: Path) -> None:
     line = "vars generate --service wireguard-keys-vpn --regenerate --machine nas"
     done = clan(*line.split())

@@ -11,9 +11,10 @@ from tests.vars.family import Counter, Family, Machines, changed, made, wireguar
 from clan.errors import ClanError, UsageError
 from clan.model.exports import Var
 from clan.model.generator import Generator, Inputs, Needed, Prompt, VarFile
+from clan.vars.age import new_key
 from clan.vars.names import GeneratorId
 from clan.vars.need import Request, steps
-from clan.vars.readers import reencrypt
+from clan.vars.readers import admit, reencrypt
 from clan.vars.rotation import Rotation, rotations
 
 if TYPE_CHECKING:
@@ -62,12 +63,14 @@ def test_a_machine_reads_its_secrets_from_the_moment_it_has_an_identity(family: 
     )
     declared = made("token"), shared, only_ours
     family.generate(*declared)
-    nas = family.machine("nas")
     wifi, paper = (
         Var(machine=m, generator=g, file="value") for m, g in ((None, "wifi"), ("nas", "paper"))
     )
+    nas, key = new_key()
     assert not family.readable_by(nas, TOKEN)
-    done = reencrypt(family.store, family.graph(*declared), "nas")
+    done = admit(family.store, family.graph(*declared), "nas", key)
+    with pytest.raises(ClanError, match="no key to encrypt to"):
+        admit(family.store, family.graph(*declared), "vps", f"{key}\nage1other")
     assert {str(each) for each in done} == {"nas/token", "shared/wifi"}
     assert family.readable_by(nas, TOKEN)
     assert family.readable_by(nas, wifi)
@@ -159,6 +162,18 @@ def test_an_upgrade_remakes_public_values_and_leaves_secrets_whole(
     assert told(family.generate(*upgraded)) == [("nas/id", True, why), ("nas/token", False, why)]
     assert family.store.sealed(TOKEN) == before
     assert told(family.generate(*upgraded)) == [("nas/token", False, why)]
+
+
+def test_a_renamed_machine_keeps_its_values(family: Family) -> None:
+    def declared(machine: str) -> tuple[Generator, ...]:
+        base = made("base", machine=machine)
+        id_ = changed(made("id", secret=False, machine=machine), depends=("base", "ca"))
+        return base, id_, made("ca", machine=None)
+
+    family.generate(*declared("nas"))
+    per_machine = family.store.folder / "per-machine"
+    (per_machine / "nas").rename(per_machine / "vps")
+    assert family.generate(*declared("vps")) == []
 
 
 def test_another_function_of_the_same_version_changes_nothing(family: Family) -> None:

@@ -176,10 +176,10 @@ def _outdated(
         if each in replaced:
             yield f"{each} is made again"
     for each in entry.depends:
-        before = meta.depends.get(str(each))
+        before = meta.depends.get(each.label)
         if before is not None and before != mark(kept.get(each)):
             yield f"{each} changed"
-    if meta.inputs is not None and set(meta.depends) != {str(each) for each in entry.depends}:
+    if meta.inputs is not None and set(meta.depends) != {each.label for each in entry.depends}:
         yield "it depends on others than before"
 
 

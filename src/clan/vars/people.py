@@ -164,7 +164,7 @@ class _Departure:
         """Whether it was made from values that are others now, by this run or one cut short."""
         if kept.secrets or entry.generator.prompts:
             return False
-        marks = {str(each): mark(self.workshop.kept[each]) for each in entry.depends}
+        marks = {each.label: mark(self.workshop.kept[each]) for each in entry.depends}
         return any(before != marks.get(each, before) for each, before in meta.depends.items())
 
     def _replace(self, entry: Entry, kept: Kept) -> None:

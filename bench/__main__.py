@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 FAILED = 2
 """Exit status when something could not be measured at all, or was not asked for rightly."""
+INTERRUPTED = 130
 
 
-@click.command(name="scripts/bench", context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option(
     "--rounds", type=click.IntRange(1), default=5, show_default=True, help="How many rounds."
@@ -36,9 +37,8 @@ def bench(names: tuple[str, ...], *, rounds: int, as_json: bool) -> None:
     NAME is a benchmark (a module of bench/) or one of its rows. Rows that need root are left out
     for anyone else. docs/reference/benchmarks.md says how to read the table.
 
-    \b
-    Exit status: 0 every bound is met, 1 a figure falls short, 2 something could
-    not be measured, 3 all that was measured is met but rows were left out.
+    Exit status: 0 every bound is met, 1 a figure falls short, 2 something could not be measured,
+    3 all that was measured is met but rows were left out.
 
     \b
     Examples:
@@ -53,11 +53,17 @@ def bench(names: tuple[str, ...], *, rounds: int, as_json: bool) -> None:
     here = {name: row for name, row in rows.items() if name not in left_out}
     with laid(lambda step: click.echo(f"bench: {step}", err=True)) as ground:
         figures = play(here, rounds=rounds, ground=ground)
+    how = report.Circumstances(
+        rounds=rounds,
+        load=os.getloadavg()[0],
+        processors=os.cpu_count() or 1,
+        left_out=tuple(left_out),
+    )
     if as_json:
-        click.echo(json.dumps(report.document(figures, left_out, rounds), indent=2))
+        click.echo(json.dumps(report.document(figures, how), indent=2))
     else:
-        click.echo(report.table(benches, figures, left_out, rounds))
-    sys.exit(report.status(figures, left_out))
+        click.echo(report.table(benches, figures, how))
+    sys.exit(report.status(figures, how))
 
 
 def main() -> None:
@@ -66,7 +72,13 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGHUP, _stop)
     try:
-        bench.main()
+        code = bench.main(prog_name="scripts/bench", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.ClickException as fault:
+        fault.show()
+        sys.exit(FAILED)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(INTERRUPTED)
     except (BenchError, ClanError) as fault:
         click.echo(f"bench: {fault}", err=True)
         if isinstance(fault, ClanError) and fault.hint:

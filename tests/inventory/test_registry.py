@@ -115,11 +115,11 @@ def test_own_modules_are_named_when_one_is_misspelt(desk: Desk) -> None:
             "import nothing_like_it",
             "crashed: ModuleNotFoundError: No module named 'nothing_like_it' ({file}:1)",
         ),
-        ("module = 7", "in {file} is no clan.model.module.Module with roles"),
-        ("module = dict", "in {file} is no clan.model.module.Module with roles"),
+        ("module = 7", "in {file} is no clan.model.module.Module (it needs a name"),
+        ("module = dict", "in {file} is no clan.model.module.Module (it needs a name"),
         (
             "from clan.model.module import Module\nclass module(Module): pass",
-            "crashed: AttributeError: 'module' object has no attribute 'roles'",
+            "crashed: AttributeError: 'module' object has no attribute 'name'",
         ),
     ],
 )
@@ -200,7 +200,7 @@ def test_settings_of_the_instance_may_name_machines_too(desk: Desk) -> None:
         .replace("class Carrier", settings)
         .replace("Module, Role", "MachineName, Module, Role")
     )
-    desk.write("modules/pigeon.py", code.replace('name = "pigeon"', "settings = Whole"))
+    desk.write("modules/pigeon.py", code.replace("    roles:", "    settings = Whole\n    roles:"))
     assert desk.open(USE).instances["pigeon"].settings.model_dump() == {"home": "a"}
     (fault,) = desk.faults(USE + "settings.home = 'aa'\n")
     assert fault == (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from clan.inventory.names import host_name
 from clan.model.exports import Var
+from clan.model.names import host_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from clan.errors import ClanError, Fault, InventoryError, UsageError, did_you_mean, dotted
-from clan.inventory import names
 from clan.inventory.document import Document
 from clan.inventory.document.write import nix_lines
 from clan.inventory.known import known
 from clan.inventory.references import Reference, references
+from clan.model import names
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

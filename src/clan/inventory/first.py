@@ -6,8 +6,8 @@ import json
 import re
 
 from clan.errors import UsageError
-from clan.inventory import names
 from clan.inventory.document.write import nix_value, toml_string
+from clan.model import names
 
 LANGUAGES = ("toml", "json", "nix")
 

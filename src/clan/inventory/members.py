@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from clan.inventory.layers import Tree, conflicts, merged, origins, read_layer
-from clan.inventory.names import ALL
 from clan.inventory.references import references, refers
 from clan.inventory.settings import validate
 from clan.model.clan import RoleMember
+from clan.model.names import ALL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -11,12 +11,12 @@ import importlib
 import importlib.util
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from clan.errors import Fault, InventoryError
 from clan.inventory.boundary import guarded
 from clan.inventory.faults import Faults
-from clan.model.module import Module
+from clan.model.module import Module, Role, Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -140,10 +140,23 @@ def made(name: str, found: object, code: str, faults: Faults) -> LoadedModule:
     if not faults.faults:
         with guarded(f"module {name!r}", (), faults):
             module = found() if isinstance(found, type) else found
-            if isinstance(module, Module) and isinstance(module.roles, dict):
+            if keeps_contract(module):
                 return LoadedModule(module=module, code=code)
-            faults.add((), f"module {name!r} in {code} is no clan.model.module.Module with roles")
+            message = f"module {name!r} in {code} is no clan.model.module.Module"
+            faults.add((), message, "it needs a name, a description and roles")
     raise InventoryError(faults.faults)
+
+
+def keeps_contract(module: object) -> TypeGuard[Module]:
+    """Say whether it is a module with all that others rely on."""
+    declared: Any = module  # what its author wrote, whatever the contract's types promise
+    return (
+        isinstance(module, Module)
+        and isinstance(declared.name, str)
+        and isinstance(declared.description, str)
+        and issubclass(declared.settings, Settings)
+        and all(isinstance(role, Role) for role in declared.roles.values())
+    )
 
 
 def import_file(file: Path) -> object:

@@ -16,11 +16,11 @@ from clan.inventory.collector import paused
 from clan.inventory.faults import Faults
 from clan.inventory.layers import origins, read_layer
 from clan.inventory.members import Roster, check_references, count_faults, find_members
-from clan.inventory.names import ALL, host_name
 from clan.inventory.settings import validate
 from clan.model.clan import Clan, Instance, Machine, RoleMember
 from clan.model.exports import Exports
 from clan.model.inventory import EMPTY, InstanceEntry, RoleEntry
+from clan.model.names import ALL, host_name
 
 if TYPE_CHECKING:
     from clan.inventory.registry import LoadedModule, Registry

@@ -21,8 +21,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from clan.inventory import names
 from clan.inventory.faults import described, type_name
+from clan.model import names
 from clan.model.inventory import (
     EMPTY,
     InstanceEntry,

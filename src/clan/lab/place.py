@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,10 @@ exec "$@"
 
 LAUNCHER = f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m clan "$@"\n'
 """A program that is this `clan`, at the admin's place and on machines that have it."""
+
+_TRIES = 200
+_PAUSE = 0.01
+"""Seconds between tries to find what nsenter starts."""
 
 _PROXIES = {"http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"}
 
@@ -119,22 +124,42 @@ def attend(argv: Sequence[str]) -> int:
 
     nsenter passes no signals on to what it started, so this does. Ctrl-C reaches both by itself.
     """
-    process = subprocess.Popen(argv)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    started: list[subprocess.Popen[bytes]] = []
+    early: list[int] = []
 
     def forward(number: int, frame: FrameType | None) -> None:
         del frame
-        for child in children.read_text().split():
-            os.kill(int(child), number)
+        if started:
+            _pass_on(number, started[0].pid)
+        else:
+            early.append(number)
 
-    wanted = [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2]
-    before = {number: signal.signal(number, forward) for number in wanted}
-    before[signal.SIGINT] = signal.signal(
-        signal.SIGINT, signal.SIG_IGN if sys.stdin.isatty() else forward
-    )
+    def leave(number: int, frame: FrameType | None) -> None:
+        """Do nothing; unlike SIG_IGN, this is not inherited."""
+        del number, frame
+
+    forwarded = [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2]
+    before = {number: signal.signal(number, forward) for number in forwarded}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, leave if sys.stdin.isatty() else forward)
     try:
+        started.append(process := subprocess.Popen(argv))
+        for number in early:
+            _pass_on(number, process.pid)
         status = process.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     return 128 - status if status < 0 else status
+
+
+def _pass_on(number: int, nsenter: int) -> None:
+    """Send a signal to what nsenter started, which may still be about to start it."""
+    children = Path(f"/proc/{nsenter}/task/{nsenter}/children")
+    for _ in range(_TRIES):
+        try:
+            for child in children.read_text().split():
+                os.kill(int(child), number)
+                return
+        except OSError:
+            return  # it is over: there is nobody left to tell
+        time.sleep(_PAUSE)

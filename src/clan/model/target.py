@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import string
 
-from clan.inventory.names import LONGEST_DOMAIN, WORD
 from clan.model.inventory import Target
+from clan.model.names import LONGEST_DOMAIN, WORD
 
 # Sets instead of patterns: compiling those takes longer than reading a clan's addresses.
 HOST = WORD | set(".")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, Field
 
-from clan.inventory.names import is_domain
 from clan.model.module import MachineName, Settings
+from clan.model.names import is_domain
 from clan.model.target import host_fault
 from clan.modules.wireguard.addresses import controller_address, peer_address
 

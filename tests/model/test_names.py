@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clan.inventory.names import instance_fault, is_domain, machine_fault, tag_fault
 from clan.model.inventory import Target
+from clan.model.names import instance_fault, is_domain, machine_fault, tag_fault
 from clan.model.target import host_fault, is_user, parse_target
 
 

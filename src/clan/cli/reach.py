@@ -18,7 +18,7 @@ from clan.model.route import Network, Route
 from clan.model.target import parse_target
 from clan.networks.memory import Memories
 from clan.networks.routes import Destination, RouteTable, destination, fingerprint, named
-from clan.networks.technology import Context
+from clan.networks.technology import Context, silent
 from clan.system.names import SystemResolver
 from clan.system.places import cache_home, state_home
 from clan.system.ssh import find_ssh
@@ -26,6 +26,8 @@ from clan.system.underlay import observe_underlay
 from clan.vars.store import HOST_KEY, Store
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from clan.model.inventory import Target
 
 INTERNET = "clan.modules.internet.technology:Internet"
@@ -88,7 +90,7 @@ class Reach:
         """Keep a machine's host key as a public var of the clan, once it was taken."""
         self.store.write(machine, *HOST_KEY, key)
 
-    def context(self, *, interactive: bool) -> Context:
+    def context(self, *, interactive: bool, progress: Callable[[str], None] = silent) -> Context:
         """Return what technologies may use of the world."""
         return Context(
             resolver=SystemResolver(),
@@ -97,6 +99,7 @@ class Reach:
             ssh=find_ssh,
             clan_command=(*clan_program(), "--clan", str(self.clan_file.parent)),
             interactive=interactive,
+            progress=progress,
         )
 
 

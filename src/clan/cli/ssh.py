@@ -150,7 +150,8 @@ def ssh(
             note(shown.explain(*race, action=action))
         elif not quiet:
             place = f"{reached.route.network.name}, {reached.connection.address}"
-            note(f"{found.machine}: over {place}")
+            remark = reached.connection.remark
+            note(f"{found.machine}: over {place}{f' ({remark})' if remark else ''}")
 
     sys.exit(asyncio.run(_log_in(reach, found, request, tell)))
 
@@ -177,7 +178,7 @@ async def _log_in(
             found,
             request,
             host_key=reach.host_key(found.machine),
-            context=reach.context(interactive=desk.ask is not None),
+            context=reach.context(interactive=desk.ask is not None, progress=waiting.say),
             memories=reach.memories,
             desk=desk,
         )

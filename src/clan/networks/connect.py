@@ -51,6 +51,8 @@ class Reached:
     """Where this computer was when the connection was made."""
     attempts: tuple[Attempt, ...]
     excluded: tuple[Ranked, ...]
+    keeps: bool
+    """Whether leaving the context of `reach` ends the connection, even one handed to another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +60,7 @@ class Dialled:
     """A connection with the session that it was dialled in."""
 
     connection: Connection
+    keeps: bool
     session: contextlib.AsyncExitStack
 
     async def close(self) -> None:
@@ -87,7 +90,7 @@ class _Dialler:
             opened = self.loaded[route.network.technology].session(route.network, self.context)
             session = await stack.enter_async_context(opened)
             connection = await session.dial(route, aim)
-            return Dialled(connection=connection, session=stack.pop_all())
+            return Dialled(connection=connection, keeps=session.keeps, session=stack.pop_all())
 
 
 def has_moved(context: Context, before: Underlay) -> bool:
@@ -228,6 +231,7 @@ async def reach(
             underlay=underlay,
             attempts=attempts,
             excluded=ranking.excluded,
+            keeps=outcome.value.keeps,
         )
 
 

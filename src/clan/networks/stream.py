@@ -38,6 +38,8 @@ JUMP_LIMIT = 30.0
 JUMP_TRIES = 4
 OURS = ("error: ", "warning: ")
 """How lines of `clan` begin where ssh runs it on the way: they say more than ssh's after them."""
+CHUNK = 1 << 16
+"""Bytes that are carried at once."""
 PREAMBLE = 8192
 """Bytes a server may send before its banner (RFC 4253, section 4.2 allows lines before it)."""
 PREAMBLE_LIMIT = 1.0
@@ -231,6 +233,24 @@ def jump_command(host: str, port: int, jumps: Sequence[Jump], context: Context) 
 def host_port(host: str, port: int) -> str:
     """Write a host and a port as `ssh -W` reads them."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def pump(one: socket.socket, other: socket.socket) -> None:
+    """Carry bytes both ways between two non-blocking sockets until both directions have ended."""
+    await asyncio.gather(_flow(one, other), _flow(other, one))
+
+
+async def _flow(source: socket.socket, sink: socket.socket) -> None:
+    """Carry bytes one way; an end that fails ends both, as nothing can be told the other side."""
+    loop = asyncio.get_running_loop()
+    try:
+        while data := await loop.sock_recv(source, CHUNK):
+            await loop.sock_sendall(sink, data)
+        sink.shutdown(socket.SHUT_WR)
+    except OSError:
+        for sock in (source, sink):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
 
 
 @contextlib.contextmanager

@@ -62,7 +62,7 @@ class DialError(Exception):
     """A route did not lead to the machine; the message says what happened, for people."""
 
 
-def _silent(what: str) -> None:
+def silent(what: str) -> None:
     """Report nothing."""
     del what
 
@@ -84,12 +84,14 @@ class Connection:
     """An open stream to a machine.
 
     `sock` is connected and non-blocking, nothing of it has been read. `address` is what it leads
-    to as people write it, `rtt` the time in seconds that the first round trip took.
+    to as people write it, `rtt` the time in seconds that the first round trip took. `remark` is
+    what a person should know of how it was made.
     """
 
     sock: socket.socket
     address: str
     rtt: float
+    remark: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +109,7 @@ class Context:
     """The words that run `clan` for this clan, for a proxy command."""
     interactive: bool = True
     """Whether anything started may ask at the terminal."""
-    progress: Callable[[str], None] = _silent
+    progress: Callable[[str], None] = silent
     """Say what is waited for, in a few words, each time that it changes."""
 
 

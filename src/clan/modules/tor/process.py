@@ -58,11 +58,16 @@ class RunningTor:
 
 @contextlib.asynccontextmanager
 async def own_tor(
-    folder: Path, lines: Sequence[str], progress: Callable[[str], None]
+    folder: Path,
+    lines: Sequence[str],
+    progress: Callable[[str], None],
+    *,
+    stall: float = STALL_LIMIT,
 ) -> AsyncIterator[RunningTor]:
     """Run a Tor that is told `lines` until the context is left; it is through its bootstrap.
 
-    `folder` is where such Tors keep what they learn. Raises DialError that says how far Tor came.
+    `folder` is where such Tors keep what they learn, `stall` the seconds at one stage after which
+    Tor is given up. Raises DialError that says how far it came.
     """
     program = shutil.which("tor")
     if program is None:
@@ -72,7 +77,7 @@ async def own_tor(
         process = await _start(program, _torrc(home, place, lines), lock, log)
         try:
             async with _controlled(process, place / "control", log) as found:
-                await _bootstrapped(found, progress)
+                await _bootstrapped(found, progress, stall)
                 yield RunningTor(socks=str(place / "socks"), control=found)
         finally:
             await _stop(process)
@@ -149,11 +154,11 @@ async def _controlled(process: Process, address: Path, log: Path) -> AsyncIterat
         raise DialError(f"Tor: {fault}") from None
 
 
-async def _bootstrapped(found: Control, progress: Callable[[str], None]) -> None:
+async def _bootstrapped(found: Control, progress: Callable[[str], None], stall: float) -> None:
     """Wait until Tor knows its network. Raises DialError with the stage that it stays at."""
     where, why = "it had not begun", ""
     try:
-        async with asyncio.timeout(STALL_LIMIT) as patience:
+        async with asyncio.timeout(stall) as patience:
             clock = asyncio.get_running_loop().time
             reached = -1
             async for stage in found.bootstrap():
@@ -163,7 +168,7 @@ async def _bootstrapped(found: Control, progress: Callable[[str], None]) -> None
                 why = f": {stage.warning}" if stage.warning else ""
                 if stage.percent > reached:
                     reached = stage.percent
-                    patience.reschedule(clock() + STALL_LIMIT)
+                    patience.reschedule(clock() + stall)
                 elif stage.serious:
                     soon = clock() + WARNED_LIMIT
                     patience.reschedule(min(soon, patience.when() or soon))

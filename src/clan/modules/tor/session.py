@@ -53,6 +53,7 @@ class TorSession(Session):
         self.starting = asyncio.Lock()
         self.tor: RunningTor | None = None
         self.own = False
+        self.remark: str | None = None
 
     @property
     def keeps(self) -> bool:
@@ -85,7 +86,7 @@ class TorSession(Session):
         with closing_on_failure(outcome.sock):
             if aim.port is None:
                 await see_banner(outcome.sock, shown, BANNER_LIMIT)
-        return Connection(sock=outcome.sock, address=shown, rtt=outcome.seconds)
+        return Connection(sock=outcome.sock, address=shown, rtt=outcome.seconds, remark=self.remark)
 
     async def _open(self) -> RunningTor:
         """Take the Tor that runs here, or start one."""
@@ -95,7 +96,7 @@ class TorSession(Session):
             try:
                 found = await self.stack.enter_async_context(control(ports.control))
             except ControlError as fault:
-                self.context.progress(f"a Tor runs here, but {fault}: starting another")
+                self.remark = f"through a Tor of its own: one runs here, but {fault}"
                 continue
             return RunningTor(socks=ports.socks, control=found)
         lines = lines_of(self.network.settings)

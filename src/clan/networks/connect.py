@@ -99,6 +99,15 @@ def has_moved(context: Context, before: Underlay) -> bool:
     return (here.sources, here.links) != (before.sources, before.links)
 
 
+def has_left(context: Context, before: Underlay) -> bool:
+    """Say whether this computer has lost a network that it was on.
+
+    What is connected outlives a network that is gained, as IPv6 is a moment after IPv4.
+    """
+    here = context.locate()
+    return not (set(before.sources) <= set(here.sources) and set(before.links) <= set(here.links))
+
+
 async def _unless_moved(
     running: Coroutine[Any, Any, Race[Dialled]], context: Context, underlay: Underlay
 ) -> Race[Dialled] | None:

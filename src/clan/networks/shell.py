@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from clan.errors import ClanError, HostKeyError, UnreachableError
 from clan.networks.choose import Action
-from clan.networks.connect import has_moved, reach
+from clan.networks.connect import has_left, reach
 from clan.networks.hostkeys import FirstContact, Meeting, Verdict, mismatch, refusal, unproven
 from clan.networks.login import Identity, login
 from clan.networks.memory import Memory
@@ -111,7 +111,7 @@ async def shell(
                 user=request.user or reached.route.user or "root",
                 options=request.options,
                 command=request.command,
-                moved=partial(has_moved, context, reached.underlay),
+                moved=partial(has_left, context, reached.underlay),
             )
         if outcome.cut_off:
             fault = UnreachableError(

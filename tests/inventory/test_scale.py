@@ -1,10 +1,8 @@
-"""Ten thousand machines: the time grows with the clan and not faster."""
+"""Ten thousand machines are no special case."""
 
 from __future__ import annotations
 
 import json
-import math
-import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -47,27 +45,9 @@ def big(machines: int) -> str:
     )
 
 
-def fastest(desk: Desk, machines: int) -> float:
-    text = big(machines)
-    times = []
-    for _ in range(3):
-        start = time.process_time()
-        clan = desk.open(text, "json")
-        times.append(time.process_time() - start)
-        assert len(clan.instances) == 20
-        assert len(clan.machines) == machines
-    return min(times)
-
-
-def test_time_grows_with_the_number_of_machines(desk: Desk) -> None:
-    fastest(desk, 10)  # modules are imported and schemas built
-    few, many = fastest(desk, 300), fastest(desk, 3000)
-    # 1.05 is measured; 2 is what one loop too many makes of it.
-    assert math.log(many / few) / math.log(3000 / 300) < 1.3
-
-
-def test_ten_thousand_machines_resolve_in_seconds(desk: Desk) -> None:
-    start = time.process_time()
+def test_ten_thousand_machines_in_twenty_instances_resolve(desk: Desk) -> None:
+    """How long it takes, and how that grows, is measured by `scripts/bench reach.growth`."""
     clan = desk.open(big(10_000), "json")
-    assert time.process_time() - start < 10
+    assert len(clan.instances) == 20
     assert len(clan.tags["all"]) == 10_000
+    assert len(clan.exports["web0"].to_json()["networking"]["peers"]) == 10_000

@@ -284,7 +284,8 @@ class Lab:
         tokens, sites = plan(self.config).tokens, self.addresses()
 
         def prepare(unit: Unit) -> None:
-            machine.prepare(unit, found, authorised, tokens[unit.name], run)
+            ipv6 = self.config.sites[unit.machine.site].has_v6
+            machine.prepare(unit, found, authorised, tokens[unit.name], run, ipv6=ipv6)
             unit.plug(topology.bridge_of(sites[unit.machine.site]))
 
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:

@@ -62,6 +62,14 @@ UseHostname=no
 Token=static:::{token:x}
 """
 
+# Avahi takes its own probe for another machine's when its address changes while it probes, and
+# calls itself NAME-2 from then on. So it starts when the address it will keep is there.
+_AVAHI = """\
+[Service]
+ExecStartPre=-/bin/sh -c 'for i in $(seq 100); do \
+ip -6 -oneline address show dev host0 scope global | grep -q . && exit; sleep 0.1; done'
+"""
+
 _APT = """\
 Types: deb
 URIs: http://deb.lab/
@@ -118,10 +126,13 @@ class Unit:
         return None
 
 
-def prepare(unit: Unit, image: Image, authorised_key: str, token: int, run: Runner) -> None:
+def prepare(
+    unit: Unit, image: Image, authorised_key: str, token: int, run: Runner, *, ipv6: bool
+) -> None:
     """Write what makes the image's copy this machine, before it boots.
 
-    `authorised_key` may log in as root; `token` is the last half of the machine's IPv6 addresses.
+    `authorised_key` may log in as root; `token` is the last half of the machine's IPv6 addresses;
+    `ipv6` says whether its site gives it one.
     """
     for name in ("upper", "work", "root"):
         (unit.folder / name).mkdir(parents=True)
@@ -140,6 +151,8 @@ def prepare(unit: Unit, image: Image, authorised_key: str, token: int, run: Runn
     }
     if mdns is Mdns.RESOLVED:
         files["etc/systemd/resolved.conf.d/lab.conf"] = "[Resolve]\nMulticastDNS=yes\n"
+    if mdns is Mdns.AVAHI and ipv6:
+        files["etc/systemd/system/avahi-daemon.service.d/lab.conf"] = _AVAHI
     if unit.machine.clan:
         files["usr/local/bin/clan"] = LAUNCHER
     upper = unit.folder / "upper"
@@ -149,7 +162,7 @@ def prepare(unit: Unit, image: Image, authorised_key: str, token: int, run: Runn
         (upper / "usr/local/bin/clan").chmod(0o755)
     if mdns is not Mdns.AVAHI:
         units = upper / "etc/systemd/system"
-        units.mkdir()
+        units.mkdir(exist_ok=True)
         for name in ("avahi-daemon.service", "avahi-daemon.socket"):
             (units / name).symlink_to("/dev/null")
         # The image's own would send NAME.local to avahi and nowhere else.

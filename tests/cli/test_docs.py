@@ -37,6 +37,12 @@ def test_every_command_and_option_has_its_heading() -> None:
                 assert re.search(rf"^### `.*{parameter.opts[-1]}\b", documented[path], re.MULTILINE)
 
 
+def test_lists_of_commands_break_off_no_sentence() -> None:
+    for path, command, ctx in walk(cli, click.Context(cli, info_name="clan")):
+        if isinstance(command, click.Group):
+            assert "..." not in command.get_help(ctx).partition("Commands:")[2], path
+
+
 def test_every_command_that_prints_has_json_and_every_command_an_example() -> None:
     for path, command, _ in walk(cli, click.Context(cli, info_name="clan")):
         if isinstance(command, click.Group):

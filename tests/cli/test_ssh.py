@@ -508,6 +508,7 @@ def test_a_jump_host_that_is_a_machine_of_the_clan(
         os.kill(int(variables["SSH_AGENT_PID"]), 15)
     assert (done.stdout, done.returncode) == ("in\n", 0), done.stderr
     assert f"127.0.0.1:{nas.port} via vps.family" in done.stderr
+    assert "internet: 127.0.0.1 via vps.family (" in family.ssh("--dry-run", "nas").stdout
 
 
 def test_what_answers_for_a_jump_host_without_its_key_is_not_gone_through(

@@ -558,6 +558,15 @@ def test_first_contact_that_is_declined_records_nothing(family: Family, nas: Ssh
     assert family.known() is None
 
 
+def test_ctrl_c_at_the_question_ends_it_without_a_word(family: Family, nas: Sshd) -> None:
+    family.write(internet=(2000, nas.port))
+    seen, status = at_a_terminal(family, ["\x03"])
+    assert status == 130
+    assert "[yes/no]" in seen
+    assert "Traceback" not in seen
+    assert family.known() is None
+
+
 def at_a_terminal(family: Family, answers: list[str]) -> tuple[str, int]:
     """Run `clan ssh nas echo hello` at a terminal and type the answers when asked."""
     child, terminal = pty.fork()

@@ -152,6 +152,38 @@ def test_another_key_sets_the_address_aside_and_the_next_network_is_used(
     assert again.stderr == f"nas: over internet, 127.0.0.1:{nas.port}\n"
 
 
+def test_a_stranger_without_such_a_key_is_passed_by_too(
+    family: Family, nas: Sshd, tmp_path: Path
+) -> None:
+    """An old device in a café that answers to the name, and has no Ed25519 key at all."""
+    with serving(tmp_path, "old", family.keys, kind="ecdsa") as old:
+        family.write(cafe=(3000, old.port), internet=(2000, nas.port))
+        family.knows(nas.key)
+        done = family.ssh("nas", "echo in")
+        assert (done.stdout, done.returncode) == ("in\n", 0)
+        refused, used = done.stderr.splitlines()[1:]
+        assert refused.startswith(
+            f"warning: 127.0.0.1:{old.port} on network cafe did not prove to be nas: "
+        )
+        assert "no matching host key type" in refused
+        assert used == f"nas: over internet, 127.0.0.1:{nas.port}"
+        again = family.ssh("nas", "echo in")
+        assert again.stderr == f"nas: over internet, 127.0.0.1:{nas.port}\n"
+        family.write(cafe=(3000, old.port))
+        alone = family.ssh("nas", "echo in")
+        assert alone.returncode == 255
+        assert "error: what answers for nas now is not nas" in alone.stderr
+
+
+def test_a_fault_of_ssh_s_own_is_told_once_in_its_words(family: Family, nas: Sshd) -> None:
+    family.write(internet=(2000, nas.port))
+    family.knows(nas.key)
+    done = family.ssh("-o", "NoSuchOption=1", "nas", "true")
+    assert done.returncode == 255
+    assert "Bad configuration option: nosuchoption" in done.stderr
+    assert done.stderr.count("nas: over") == 1
+
+
 def test_a_machine_installed_anew_is_met_again_as_the_hint_says(
     family: Family, nas: Sshd, impostor: Sshd
 ) -> None:
@@ -476,6 +508,7 @@ def test_a_jump_host_that_is_a_machine_of_the_clan(
         os.kill(int(variables["SSH_AGENT_PID"]), 15)
     assert (done.stdout, done.returncode) == ("in\n", 0), done.stderr
     assert f"127.0.0.1:{nas.port} via vps.family" in done.stderr
+    assert "internet: 127.0.0.1 via vps.family (" in family.ssh("--dry-run", "nas").stdout
 
 
 def test_what_answers_for_a_jump_host_without_its_key_is_not_gone_through(
@@ -522,6 +555,15 @@ def test_first_contact_that_is_declined_records_nothing(family: Family, nas: Ssh
     assert "Please type yes or no" in seen
     assert "was not confirmed" in seen
     assert status == 255
+    assert family.known() is None
+
+
+def test_ctrl_c_at_the_question_ends_it_without_a_word(family: Family, nas: Sshd) -> None:
+    family.write(internet=(2000, nas.port))
+    seen, status = at_a_terminal(family, ["\x03"])
+    assert status == 130
+    assert "[yes/no]" in seen
+    assert "Traceback" not in seen
     assert family.known() is None
 
 

@@ -193,7 +193,7 @@ async def _ask(meeting: Meeting, key: str) -> bool:
 
 
 def _dry_run(reach: Reach, found: Destination, *, action: str, as_json: bool) -> None:
-    """Show the order in which the networks would be tried, and how ssh would be run."""
+    """Show the order in which the networks would be tried."""
     import time
 
     from clan.networks.choose import Action
@@ -224,6 +224,7 @@ def _dry_run(reach: Reach, found: Destination, *, action: str, as_json: bool) ->
     for ranked in ranking.allowed:
         hosts = ", ".join(str(host) for host in ranked.route.hosts if isinstance(host, str))
         hidden = "" if hosts else "a secret name"
-        say(f"  {ranked.route.network.name}: {hosts}{hidden} ({ranked.why})")
+        via = "".join(f" via {jump}" for jump in ranked.route.jumps)
+        say(f"  {ranked.route.network.name}: {hosts}{hidden}{via} ({ranked.why})")
     for ranked in ranking.excluded:
         say(f"  not {ranked.route.network.name}: {ranked.why}")

@@ -102,6 +102,15 @@ def has_moved(context: Context, before: Underlay) -> bool:
     return (here.sources, here.links) != (before.sources, before.links)
 
 
+def has_left(context: Context, before: Underlay) -> bool:
+    """Say whether this computer has lost a network that it was on.
+
+    What is connected outlives a network that is gained, as IPv6 is a moment after IPv4.
+    """
+    here = context.locate()
+    return not (set(before.sources) <= set(here.sources) and set(before.links) <= set(here.links))
+
+
 async def _unless_moved(
     running: Coroutine[Any, Any, Race[Dialled]], context: Context, underlay: Underlay
 ) -> Race[Dialled] | None:
@@ -168,13 +177,15 @@ async def reach(
     host_key: str | None,
     context: Context,
     memories: Memories,
+    avoid: frozenset[str] = frozenset(),
     action: Action = Action.INTERACTIVE,
     port: int | None = None,
     clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Reached]:
     """Connect to `machine` by the best route that works now; `port` None is its ssh port.
 
-    Addresses that lately answered without `host_key`, the machine's, are passed over.
+    Passed over are the addresses in `avoid`, and those that lately showed another key than
+    `host_key`, the machine's.
     What the connection needs runs until the context is left; the socket is the caller's to close.
     Raises UnreachableError when no route leads there now, HostKeyError when all that is left are
     addresses that showed another key.
@@ -186,8 +197,8 @@ async def reach(
         ranking, loaded = order(
             routes, action=action, memory=memory, underlay=underlay.key, now=now
         )
-        avoid = memory.bad_addresses(now, host_key)
-        dial = _Dialler(context, loaded, memory, underlay.key, port, avoid)
+        bad = avoid | memory.bad_addresses(now, host_key)
+        dial = _Dialler(context, loaded, memory, underlay.key, port, bad)
         running = race(
             [partial(dial, ranked.route) for ranked in ranking.allowed], discard=Dialled.close
         )

@@ -78,6 +78,14 @@ def mismatch(meeting: Meeting, key: str) -> str:
     )
 
 
+def unproven(meeting: Meeting, words: str) -> str:
+    """Say that what answered showed no host key that a machine of a clan can have."""
+    return (
+        f"{meeting.address} on network {meeting.network} did not prove to be {meeting.machine}: "
+        f"{words}"
+    )
+
+
 def question(meeting: Meeting, key: str) -> str:
     """Ask whether a first key is the machine's."""
     return (

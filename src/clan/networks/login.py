@@ -53,11 +53,13 @@ class Identity:
 class Outcome:
     """How `ssh` ended: its exit status, and the verdict on a host key that was not taken.
 
-    `cut_off` means that this computer moved before the session began.
+    `cut_off` means that this computer moved before the session began. `unproven` is what ssh said
+    when it gave up before any host key was shown.
     """
 
     status: int
     cut_off: bool = False
+    unproven: str = ""
     refused: Verdict | None = None
     key: str = ""
 
@@ -115,6 +117,7 @@ class Counter:
         self.refused: Verdict | None = None
         self.key = ""
         self.fault: ClanError | None = None
+        self.handed = False
         self.settled = False
         self.began = False
         self.hung_up = False
@@ -153,10 +156,18 @@ class Counter:
         """
         if self.fault is not None:
             raise self.fault
-        cut_off = self.hung_up and not self.began
+        # Without the connection, ssh failed for reasons of its own, or had another way.
+        cut_off = self.handed and self.hung_up and not self.began
+        gave_up = status == SSH_FAILED and self.handed and not (self.settled or self.hung_up)
+        if gave_up and self.refused is None:
+            return Outcome(status=status, unproven=self._last_words())
         if self.refused is None and not cut_off:
             self._show()
         return Outcome(status=status, cut_off=cut_off, refused=self.refused, key=self.key)
+
+    def _last_words(self) -> str:
+        lines = [line.strip() for line in self.held.decode("utf-8", "replace").splitlines()]
+        return next((line for line in reversed(lines) if line), "it ended without a word")
 
     async def hang_up_when(self, moved: Callable[[], bool]) -> None:
         """Look, until the session begins, whether this computer moved; end the stream if so."""
@@ -186,6 +197,7 @@ class Counter:
                 stream.setblocking(True)
                 asking.setblocking(True)
                 socket.send_fds(asking, [b"\0"], [stream.fileno()])
+                self.handed = True
             elif words[:1] == ["key"]:
                 await loop.sock_sendall(asking, (await self._known_hosts(words[1:])).encode())
 

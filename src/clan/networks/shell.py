@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from clan.errors import ClanError, HostKeyError, UnreachableError
 from clan.networks.choose import Action
-from clan.networks.connect import has_moved, reach
-from clan.networks.hostkeys import FirstContact, Meeting, Verdict, mismatch, refusal
+from clan.networks.connect import has_left, reach
+from clan.networks.hostkeys import FirstContact, Meeting, Verdict, mismatch, refusal, unproven
 from clan.networks.login import Identity, foreground, login, to_stderr
 from clan.networks.memory import Memory
 
@@ -81,6 +81,7 @@ async def shell(
     fault: ClanError = HostKeyError(
         f"{MOST_TRIES} addresses answered, and none of them is {found.machine}"
     )
+    avoid: frozenset[str] = frozenset()
     for _ in range(MOST_TRIES):
         async with reach(
             found.machine,
@@ -88,6 +89,7 @@ async def shell(
             host_key=host_key,
             context=context,
             memories=memories,
+            avoid=avoid,
             action=request.action,
         ) as reached:
             desk.tell(reached)
@@ -111,7 +113,7 @@ async def shell(
                 user=request.user or reached.route.user or "root",
                 options=request.options,
                 command=request.command,
-                moved=partial(has_moved, context, reached.underlay),
+                moved=partial(has_left, context, reached.underlay),
                 run=run,
                 show=show,
             )
@@ -119,6 +121,19 @@ async def shell(
             fault = UnreachableError(
                 f"this computer changes networks too often to log in to {found.machine}"
             )
+            continue
+        if outcome.unproven:
+            # Perhaps another machine, perhaps a bad moment of ours: not held against it for long.
+            desk.warn(unproven(meeting, outcome.unproven))
+            avoid |= {meeting.address}
+            failed = partial(
+                Memory.failed,
+                network=meeting.network,
+                underlay=reached.underlay.key,
+                error=outcome.unproven,
+                now=time.time(),
+            )
+            memories.update(found.machine, failed)
             continue
         if outcome.refused is None:
             return outcome.status

@@ -68,10 +68,10 @@ def silent(what: str) -> None:
 
 
 class SetAsideError(DialError):
-    """All addresses of a route showed another host key before, and were not tried again."""
+    """All addresses of a route did not prove to be the machine, and were not tried again."""
 
     def __init__(self, addresses: str) -> None:
-        super().__init__(f"set aside: {addresses} showed another host key")
+        super().__init__(f"set aside: {addresses} showed another host key, or none")
 
 
 def crashed(fault: BaseException) -> str:

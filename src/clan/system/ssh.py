@@ -91,6 +91,8 @@ def login_command(
         *identity_options(full_name),
         *network_options,
         *(word for option in options for word in ("-o", option)),
+        # A master of the user's would take the session over a network of another hour.
+        *("-o", "ControlPath=none"),
         # Until the keys are agreed on; a stream that dies before would be waited for for minutes.
         *("-o", f"ConnectTimeout={HANDSHAKE_LIMIT}"),
         *("-l", user),

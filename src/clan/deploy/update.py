@@ -127,19 +127,43 @@ class Switch:
         number = answer["number"]
         self.say("confirming by a fresh login")
         lost = self.before - self.terms.accept_loss - await self.settled()
+        if not lost:
+            return await self.confirm(number)
+        reason = f"no answer any more over {', '.join(sorted(lost))}"
         try:
-            if lost:
-                reason = f"no answer any more over {', '.join(sorted(lost))}"
-                await self.remote.program("rollback", str(number), reason)
-                return self.ended("rolled back", number, reason)
-            await self.remote.program("confirm", str(number), stdin=self.token.encode())
+            await self.remote.program("rollback", str(number), reason)
         except ClanError as fault:
+            return await self.undone(number, fault)
+        return self.ended("rolled back", number, reason)
+
+    async def confirm(self, number: int) -> Outcome:
+        """Confirm by a fresh login, as often as it takes: the machine's timer ends it."""
+        while True:
+            try:
+                await self.remote.program("confirm", str(number), stdin=self.token.encode())
+            except ClanError as fault:
+                after = await self.ask_again(fault)
+                if after is not None and after["stage"] == "waiting":
+                    await asyncio.sleep(RETRY)
+                    continue
+                return self.told(number, after, fault)
+            return self.ended("updated", number, None)
+
+    async def undone(self, number: int, fault: ClanError) -> Outcome:
+        """See how a switch ended that was to be undone."""
+        after = await self.ask_again(fault)
+        while after is not None and after["stage"] == "waiting":
+            await asyncio.sleep(RETRY)
             after = await self.ask_again(fault)
-            if after is None:
-                return self.ended("unknown", number, f"{fault}; it goes back by itself")
-            stage = "updated" if after["stage"] == "confirmed" else after["stage"]
-            return self.ended(stage, number, after["reason"] or str(fault))
-        return self.ended("updated", number, None)
+        return self.told(number, after, fault)
+
+    def told(self, number: int, after: dict[str, Any] | None, fault: ClanError) -> Outcome:
+        """Say how it ended, as the machine said after a fault of ours."""
+        if after is None:
+            return self.ended("unknown", number, f"{fault}; it goes back by itself")
+        if after["stage"] == "confirmed":
+            return self.ended("updated", number, after["reason"])
+        return self.ended(after["stage"], number, after["reason"] or str(fault))
 
     def ended(self, state: str, number: int | None, reason: str | None) -> Outcome:
         """Say how it ended."""

@@ -15,8 +15,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from clan.machine import activate, apply, units
-from clan.machine.files import place_files
+from clan.machine import activate, apply, reserve, units
 from clan.machine.layout import CONFIRMED, CURRENT, MANIFEST, PROGRAM, Layout, sync, write
 from clan.machine.packages import install as install_packages
 from clan.machine.system import StepError, run
@@ -25,6 +24,8 @@ LAYOUT = Layout()
 PREFIX = "generation/"
 STARTS = 30.0
 """Seconds that systemd may take to start an activation."""
+LOOK = 1.0
+"""Seconds between two looks whether an activation is still at it."""
 
 
 def receive() -> int:
@@ -35,22 +36,33 @@ def receive() -> int:
     LAYOUT.prepare()
     draft = LAYOUT.generations / ".incoming"
     with activate.alone(LAYOUT):
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(mode=0o755)
-        with zipfile.ZipFile(sys.argv[0]) as archive:
-            for entry in archive.infolist():
-                if entry.filename.startswith(PREFIX) and not entry.is_dir():
-                    path = draft / entry.filename.removeprefix(PREFIX)
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    path.write_bytes(archive.read(entry))
-                    path.chmod(entry.external_attr >> 16 & 0o777 or 0o644)
-        manifest = json.loads((draft / MANIFEST).read_bytes())
-        number = max([*LAYOUT.numbers(), 0]) + 1
-        write(draft / MANIFEST, json.dumps({**manifest, "number": number}).encode())
-        run(["sync", "--file-system", str(draft)])
-        draft.rename(LAYOUT.generation(number))
-        sync(LAYOUT.generations)
+        activate.refuse_second(LAYOUT)
+        # Those of updates that failed are kept to look at, but not for ever.
+        activate.collect(LAYOUT)
+        try:
+            shutil.rmtree(draft, ignore_errors=True)
+            _unpack(draft)
+            number = max([*LAYOUT.numbers(), 0]) + 1
+            manifest = json.loads((draft / MANIFEST).read_bytes())
+            write(draft / MANIFEST, json.dumps({**manifest, "number": number}).encode())
+            run(["sync", "--file-system", str(draft)])
+            reserve.keep(LAYOUT)
+            draft.rename(LAYOUT.generation(number))
+            sync(LAYOUT.generations)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
     return number
+
+
+def _unpack(folder: Path) -> None:
+    folder.mkdir(mode=0o755)
+    with zipfile.ZipFile(sys.argv[0]) as archive:
+        for entry in archive.infolist():
+            if entry.filename.startswith(PREFIX) and not entry.is_dir():
+                path = folder / entry.filename.removeprefix(PREFIX)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(archive.read(entry))
+                path.chmod(entry.external_attr >> 16 & 0o777 or 0o644)
 
 
 def sent_token() -> str:
@@ -61,23 +73,26 @@ def sent_token() -> str:
 
 def begin(number: int, token: str, limit: float) -> dict[str, Any]:
     """Have systemd activate a generation, so that it goes on when this login is cut; follow it."""
-    write(LAYOUT.token, token.encode(), 0o600)
-    program = LAYOUT.generation(number) / PROGRAM
-    started = time.monotonic()
-    LAYOUT.activation.unlink(missing_ok=True)
-    run(
-        [
-            "systemd-run", "--quiet", "--collect", "--unit=clan-activate",
-            "/usr/bin/python3", "-I", str(program), "activate", str(number), f"{limit:g}",
-        ]
-    )  # fmt: skip
+    activate.begin(LAYOUT, number, token, STARTS)
+    unit = activate.unit_of(number)
+    words = ["systemd-run", "--quiet", "--collect", f"--unit={unit}", "/usr/bin/python3", "-I"]
+    words += [str(LAYOUT.generation(number) / PROGRAM), "activate", str(number), f"{limit:g}"]
+    try:
+        run(words)
+    except StepError as fault:
+        activate.abandon(LAYOUT, number, str(fault))
+    looked = time.monotonic()
     while True:
         now = activate.activation(LAYOUT)
-        if now is not None and now.stage not in {"preparing", "switching"}:
+        if now is None or now.token != token:
+            raise StepError(f"generation {number} gave way to another")
+        if now.stage not in {"preparing", "switching"}:
             return {"number": number, "stage": now.stage, "reason": now.reason}
-        if now is None and time.monotonic() - started > STARTS:
-            said = units.journal(["clan-activate"])
-            raise StepError(f"the activation of generation {number} did not start: {said}")
+        if time.monotonic() - looked > LOOK:
+            looked = time.monotonic()
+            if not units.runs(unit):
+                said = f"the activation died: {units.journal([unit])}"
+                activate.abandon(LAYOUT, number, said)
         time.sleep(0.02)
 
 
@@ -115,17 +130,24 @@ def install(packages: list[str]) -> dict[str, Any]:
 
 
 def uninstall() -> None:
-    """Leave nothing: the empty generation, then all folders. Packages and users stay."""
-    with activate.alone(LAYOUT):
+    """Leave nothing: the empty generation, then all folders. Packages and users stay.
+
+    It may be repeated: what it needs goes last.
+    """
+    with activate.alone(LAYOUT, patience=activate.PATIENCE):
+        activate.disarm()
         before = LAYOUT.manifest(LAYOUT.chosen(CURRENT))
+        units.stop_old(before, {})
         LAYOUT.choose(CURRENT, 0)
         LAYOUT.choose(CONFIRMED, 0)
-        activate.disarm()
-        apply.apply(LAYOUT, before, {})
-        place_files(LAYOUT, {})
+        apply.apply(LAYOUT, before, {}, going_back=True)
         units.uninstall(LAYOUT.root)
-        for folder in (LAYOUT.state, LAYOUT.own, LAYOUT.run):
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(LAYOUT.own, ignore_errors=True)
+        for entry in LAYOUT.state.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+        shutil.rmtree(LAYOUT.state)
+        shutil.rmtree(LAYOUT.run, ignore_errors=True)
 
 
 def main() -> None:
@@ -138,6 +160,7 @@ def main() -> None:
         "switch": ["number", "limit"],
         "confirm": ["number"],
         "rollback": ["number", "reason"],
+        "expire": ["number", "reason"],
         "boot": [],
         "links": [],
         "status": [],
@@ -178,8 +201,7 @@ def switch(given: argparse.Namespace) -> Any:
 
 def activate_now(given: argparse.Namespace) -> None:
     """Do what `begin` had systemd do."""
-    token = LAYOUT.token.read_text("ascii")
-    sys.exit(activate.activate(LAYOUT, given.number, token, given.limit))
+    sys.exit(activate.activate(LAYOUT, given.number, given.limit))
 
 
 def confirm(given: argparse.Namespace) -> Any:
@@ -191,6 +213,11 @@ def confirm(given: argparse.Namespace) -> Any:
 def rollback(given: argparse.Namespace) -> None:
     """Go back to the confirmed generation unless this one was confirmed."""
     activate.rollback(LAYOUT, given.number, given.reason)
+
+
+def expire(given: argparse.Namespace) -> None:
+    """Go back to the confirmed generation, as nobody confirmed this one in time."""
+    activate.rollback(LAYOUT, given.number, given.reason, unheard=True)
 
 
 def links(_: argparse.Namespace) -> None:
@@ -216,6 +243,7 @@ COMMANDS = {
     "activate": activate_now,
     "confirm": confirm,
     "rollback": rollback,
+    "expire": expire,
     "boot": lambda _: activate.boot(LAYOUT),
     "links": links,
     "status": status,

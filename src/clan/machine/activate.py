@@ -14,45 +14,49 @@ import secrets
 import shutil
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from clan.machine import apply, packages
+from clan.machine import apply, packages, reserve, services, units
 from clan.machine.layout import CONFIRMED, CURRENT, PROGRAM, Layout, boot_id, write
-from clan.machine.system import StepError, run
+from clan.machine.system import BusyError, StepError, run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 TIMER = "clan-rollback"
+PATIENCE = 30.0
+"""Seconds that what must not fail for it waits for another to be done with the machine."""
 KEPT = 5
 """Generations kept: the confirmed one, the current one, and the latest besides."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activation:
-    """The activation under way: `token` is what a fresh login has to show for this boot."""
+    """The activation under way: `token` is what a fresh login has to show for this boot.
+
+    `deadline`, in seconds since the boot, is until when it has the machine for itself: a lease,
+    which ends although whoever took it died. `services` are the machine's own that ran before.
+    """
 
     number: int
     token: str
     boot: str
     stage: str
     """preparing, switching, waiting (for the confirmation), confirmed, rolled back, failed"""
+    deadline: float
     reason: str | None = None
-    deadline: float = 0.0
+    services: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def under_way(self) -> bool:
+        """Whether it has not ended, one way or the other."""
+        return self.stage in {"preparing", "switching", "waiting"}
 
     def note(self, layout: Layout) -> None:
         """Tell whoever asks how it stands."""
-        shape = {
-            "number": self.number,
-            "token": self.token,
-            "boot": self.boot,
-            "stage": self.stage,
-            "reason": self.reason,
-            "deadline": self.deadline,
-        }
-        write(layout.activation, json.dumps(shape).encode(), 0o600)
+        write(layout.activation, json.dumps(asdict(self)).encode(), 0o600)
 
 
 def activation(layout: Layout) -> Activation | None:
@@ -65,45 +69,90 @@ def activation(layout: Layout) -> Activation | None:
 
 
 @contextlib.contextmanager
-def alone(layout: Layout) -> Iterator[None]:
-    """Be the only one that changes this machine. Raises StepError when another is at it."""
+def alone(layout: Layout, *, patience: float = 0.0) -> Iterator[None]:
+    """Be the only one that changes this machine, waiting for another for `patience` seconds.
+
+    Raises BusyError when another is still at it.
+    """
     layout.prepare()
     descriptor = os.open(layout.run / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    end = time.monotonic() + patience
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StepError("another update of this machine is under way") from None
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    raise BusyError("another update of this machine is under way") from None
+                time.sleep(0.02)
         yield
     finally:
         os.close(descriptor)
 
 
-def activate(layout: Layout, number: int, token: str, limit: float) -> int:
-    """Switch to generation `number`, and wait for its confirmation for `limit` seconds.
+def refuse_second(layout: Layout) -> None:
+    """Raise BusyError while an activation has the machine for itself."""
+    now = activation(layout)
+    left = 0.0 if now is None else now.deadline - uptime()
+    if now is not None and now.under_way and left > 0:
+        waits = "waits for its confirmation" if now.stage == "waiting" else "is being activated"
+        raise BusyError(f"another update is under way: generation {now.number} {waits}, "
+                        f"for {left:.0f} s more at most")  # fmt: skip
+
+
+def begin(layout: Layout, number: int, token: str, lease: float) -> None:
+    """Note that generation `number` is to be activated, within `lease` seconds.
+
+    Raises BusyError while another is.
+    """
+    with alone(layout):
+        refuse_second(layout)
+        Activation(
+            number=number,
+            token=token,
+            boot=boot_id(),
+            stage="preparing",
+            deadline=uptime() + lease,
+        ).note(layout)
+
+
+def abandon(layout: Layout, number: int, reason: str) -> None:
+    """Note that an activation ended before it switched; after that, its timer undoes it."""
+    with alone(layout, patience=PATIENCE):
+        now = activation(layout)
+        if now is not None and now.number == number and now.stage == "preparing":
+            _end(layout, now, "failed", reason)
+
+
+def unit_of(number: int) -> str:
+    """Name the unit that activates a generation."""
+    return f"clan-activate-{number}.service"
+
+
+def activate(layout: Layout, number: int, limit: float) -> int:
+    """Switch to generation `number`, which `begin` noted; wait for confirmation `limit` seconds.
 
     Returns 0 when the switch is made and the checks pass: then the timer decides. What fails is
     noted with its reason, and undone at once.
     """
-    waiting = activation(layout)
-    with alone(layout):
-        if waiting is not None and waiting.stage == "waiting" and waiting.deadline > _uptime():
-            raise StepError(
-                f"generation {waiting.number} is still waiting for its confirmation, "
-                f"for {waiting.deadline - _uptime():.0f} s more"
-            )
-        now = Activation(number=number, token=token, boot=boot_id(), stage="preparing")
-        now.note(layout)
+    with alone(layout, patience=PATIENCE):
+        now = activation(layout)
+        if now is None or (now.number, now.stage) != (number, "preparing"):
+            raise StepError(f"the activation of generation {number} was not begun")
         before = layout.manifest(layout.chosen(CURRENT))
         after = layout.manifest(number)
         try:
             packages.install(after.get("packages", ()))
+            reserve.keep(layout)
+            now = replace(now, services=services.running(units.names(before) | units.names(after)))
             arm(layout, number, limit)
-        except StepError as fault:
+        except (StepError, OSError) as fault:
+            disarm()
             _end(layout, now, "failed", str(fault))
             return 1
-        deadline = _uptime() + limit
-        _note(layout, now, "switching", deadline=deadline)
+        now = replace(now, stage="switching", deadline=uptime() + limit)
+        now.note(layout)
         layout.booted.touch()
         try:
             layout.choose(CURRENT, number)
@@ -112,56 +161,76 @@ def activate(layout: Layout, number: int, token: str, limit: float) -> int:
         except (StepError, OSError) as fault:
             _back(layout, now, str(fault))
             return 1
-        _note(layout, now, "waiting", deadline=deadline)
+        replace(now, stage="waiting").note(layout)
     return 0
 
 
 def confirm(layout: Layout, number: int, token: str) -> None:
     """Make the generation the one that a boot starts. Raises StepError.
 
-    The token is bound to this generation and this boot.
+    The token is bound to this generation and this boot. Its units are looked at once more: one
+    that ended soon after it was started is known by now.
     """
-    with alone(layout):
+    with alone(layout, patience=PATIENCE):
         now = activation(layout)
-        if now is None or now.boot != boot_id() or (now.number, now.token) != (number, token):
+        if (
+            now is None
+            or now.boot != boot_id()
+            or now.number != number
+            or not secrets.compare_digest(now.token.encode(), token.encode())
+        ):
             raise StepError(f"generation {number} is not waiting for this confirmation")
+        if now.stage == "confirmed":
+            return
         if now.stage != "waiting":
             reason = f": {now.reason}" if now.reason else ""
             raise StepError(f"generation {number} is {now.stage}{reason}")
+        try:
+            apply.check_units(layout.manifest(number))
+        except StepError as fault:
+            _back(layout, now, str(fault))
+            raise
         layout.choose(CONFIRMED, number)
         disarm()
-        keep_program(layout, number)
         _end(layout, now, "confirmed", None)
         collect(layout)
+        keep_program(layout, number)
 
 
-def rollback(layout: Layout, number: int, reason: str) -> None:
-    """Go back to the confirmed generation, unless `number` was confirmed or is not current."""
-    deadline = time.monotonic() + 600
+def rollback(layout: Layout, number: int, reason: str, *, unheard: bool = False) -> None:
+    """Go back to the confirmed generation, unless `number` was confirmed or is not under way.
+
+    An activation that is still at it, as what it starts hangs, is ended. `unheard` means that the
+    time for a confirmation is over.
+    """
+    end = time.monotonic() + 600
     while True:
         try:
             with alone(layout):
                 now = activation(layout)
-                if layout.chosen(CURRENT) != number or layout.chosen(CONFIRMED) == number:
-                    return
-                if now is None:
-                    now = Activation(number=number, token="", boot=boot_id(), stage="waiting")
-                _back(layout, now, reason)
+                if now is not None and now.number == number and now.under_way:
+                    _back(layout, now, reason, unheard=unheard)
                 return
-        except StepError:
-            # The activation itself holds the lock: it goes back by itself, or ends and waits.
-            if time.monotonic() > deadline:
+        except BusyError:
+            if time.monotonic() > end:
                 raise
-            time.sleep(0.5)
+            now = activation(layout)
+            if now is not None and now.number == number and now.stage == "switching":
+                with contextlib.suppress(StepError):
+                    run(["systemctl", "kill", "--signal=KILL", unit_of(number)])
+            time.sleep(0.05)
 
 
 def boot(layout: Layout) -> None:
     """Start the last confirmed generation, while the machine boots."""
     layout.prepare()
+    packages.let_daemons_start()
     number = layout.chosen(CONFIRMED)
     layout.choose(CURRENT, number)
-    apply.apply(layout, {}, layout.manifest(number), booting=True)
-    layout.booted.touch()
+    try:
+        apply.apply(layout, {}, layout.manifest(number), booting=True)
+    finally:
+        layout.booted.touch()
 
 
 def arm(layout: Layout, number: int, limit: float) -> None:
@@ -170,10 +239,11 @@ def arm(layout: Layout, number: int, limit: float) -> None:
     program = layout.generation(number) / PROGRAM
     run(
         [
-            "systemd-run", "--quiet", "--collect", f"--unit={TIMER}", f"--on-active={limit:g}s",
+            "systemd-run", "--quiet", "--collect", f"--unit={TIMER}-{number}",
+            f"--on-active={limit:g}s",
             "--timer-property=AccuracySec=100ms", "--property=Type=oneshot",
             "/usr/bin/python3", "-I", str(program if program.exists() else layout.program),
-            "rollback", str(number), f"no confirmation came in {limit:g} s",
+            "expire", str(number), f"no confirmation came in {limit:g} s",
         ]
     )  # fmt: skip
 
@@ -181,37 +251,39 @@ def arm(layout: Layout, number: int, limit: float) -> None:
 def disarm() -> None:
     """Stop the timer, if it runs."""
     with contextlib.suppress(StepError):
-        run(["systemctl", "stop", f"{TIMER}.timer"])
+        run(["systemctl", "stop", f"{TIMER}-*.timer"])
 
 
-def _uptime() -> float:
+def uptime() -> float:
     """Return seconds since the boot, which no change of the clock moves."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def _note(layout: Layout, now: Activation, stage: str, *, deadline: float) -> None:
-    Activation(
-        number=now.number, token=now.token, boot=now.boot, stage=stage, deadline=deadline
-    ).note(layout)
-
-
 def _end(layout: Layout, now: Activation, stage: str, reason: str | None) -> None:
-    Activation(number=now.number, token=now.token, boot=now.boot, stage=stage, reason=reason).note(
-        layout
-    )
+    replace(now, stage=stage, reason=reason, services={}).note(layout)
     if reason:
         print(f"generation {now.number} {stage}: {reason}", file=sys.stderr)  # noqa: T201 (the journal)
 
 
-def _back(layout: Layout, now: Activation, reason: str) -> None:
+def _back(layout: Layout, now: Activation, reason: str, *, unheard: bool = False) -> None:
     """Undo: the confirmed generation again, whatever of the new one was applied."""
     wrong = layout.manifest(now.number)
     number = layout.chosen(CONFIRMED)
-    layout.choose(CURRENT, number)
-    try:
-        apply.apply(layout, wrong, layout.manifest(number))
-    except (StepError, OSError) as fault:
-        reason = f"{reason}\ngoing back to generation {number}: {fault}"
+    right = layout.manifest(number)
+    steps: list[Callable[[], object]] = [
+        # What is wrong ends first: it may be what fills the disk.
+        lambda: units.stop_old(wrong, right, changed=True),
+        lambda: reserve.spend(layout),
+        lambda: layout.choose(CURRENT, number),
+        lambda: apply.apply(layout, wrong, right, going_back=True),
+        lambda: services.restore(now.services, unheard=unheard),
+        lambda: reserve.keep(layout),
+    ]
+    for step in steps:
+        try:
+            step()
+        except (StepError, OSError) as fault:
+            reason = f"{reason}\ngoing back to generation {number}: {fault}"
     disarm()
     _end(layout, now, "rolled back", reason)
 

@@ -18,7 +18,7 @@ from clan.machine.parameters import set_parameter
 from clan.machine.system import StepError, run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from clan.machine.layout import Layout
@@ -28,24 +28,43 @@ TABLE = "clan"
 
 
 def apply(
-    layout: Layout, before: Mapping[str, Any], after: Mapping[str, Any], *, booting: bool = False
+    layout: Layout,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    *,
+    booting: bool = False,
+    going_back: bool = False,
 ) -> None:
     """Go from what one manifest says to another's. Raises StepError.
 
     While the machine boots there is no network yet, and systemd starts units and links itself.
+    Then, and going back, one part that fails does not keep the others from being done: going
+    forward it ends all, as it is undone. Who goes back has stopped the old units before.
     """
-    choose_keys(layout, after)
-    make_users(after)
-    decrypt(layout, after)
+    steps: list[Callable[[], object]] = [
+        lambda: choose_keys(layout, after),
+        lambda: make_users(after),
+        lambda: decrypt(layout, after),
+        lambda: place_files(layout, after),
+        lambda: set_blocks(layout, after),
+        lambda: set_parameters(layout, after),
+        lambda: set_firewall(after),
+    ]
     if not booting:
-        units.stop_old(before, after)
-    place_files(layout, after)
-    set_blocks(layout, after)
-    set_parameters(layout, after)
-    set_firewall(after)
-    if not booting:
-        set_links(before, after)
-        units.start_new(before, after)
+        if not going_back:
+            steps.insert(3, lambda: units.stop_old(before, after))
+        steps.append(lambda: set_links(before, after))
+        steps.append(lambda: units.start_new(before, after))
+    faults = []
+    for step in steps:
+        try:
+            step()
+        except (StepError, OSError) as fault:
+            if not (booting or going_back):
+                raise
+            faults.append(str(fault))
+    if faults:
+        raise StepError("\n".join(faults))
 
 
 def decrypt(layout: Layout, manifest: Mapping[str, Any]) -> None:
@@ -127,7 +146,7 @@ def set_links(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
 
 def check(manifest: Mapping[str, Any]) -> None:
     """Run a generation's health checks. Raises StepError with all that is wrong, in words."""
-    wrong = [f"{name} is not running: {units.journal([name])}" for name in units.failed(manifest)]
+    wrong = _not_running(manifest)
     for health in manifest.get("checks", ()):
         try:
             run(health["command"], limit=health["limit"])
@@ -135,6 +154,17 @@ def check(manifest: Mapping[str, Any]) -> None:
             wrong.append(f"{health['name']}: {fault}")
     if wrong:
         raise StepError("\n".join(wrong))
+
+
+def check_units(manifest: Mapping[str, Any]) -> None:
+    """See whether a generation's units run. Raises StepError with those that do not."""
+    wrong = _not_running(manifest)
+    if wrong:
+        raise StepError("\n".join(wrong))
+
+
+def _not_running(manifest: Mapping[str, Any]) -> list[str]:
+    return [f"{name} is not running: {units.journal([name])}" for name in units.failed(manifest)]
 
 
 def choose_keys(layout: Layout, manifest: Mapping[str, Any]) -> None:

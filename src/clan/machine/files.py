@@ -1,7 +1,8 @@
 """Files of a generation at their places: links into it, so that one rename changes them all.
 
-What stood at such a place is moved aside and put back when the place is given up. Every place is
-written down before it is touched, so that nothing is forgotten by a machine that loses power.
+What stood at such a place is kept aside and put back when the place is given up. Every place, and
+every folder that is made for one, is written down before it is touched, so that nothing is
+forgotten by a machine that loses power.
 """
 
 from __future__ import annotations
@@ -10,14 +11,23 @@ import contextlib
 import json
 import os
 import shutil
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from clan.machine.layout import CURRENT, Layout, write
+from clan.machine.layout import CURRENT, Layout, draft_of, sync, write
 from clan.machine.system import StepError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Touched:
+    """What is ours outside of our own folders: links, and folders that were made for them."""
+
+    links: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
 
 
 def places(layout: Layout, manifest: Mapping[str, Any]) -> dict[str, str]:
@@ -35,9 +45,10 @@ def places(layout: Layout, manifest: Mapping[str, Any]) -> dict[str, str]:
 def place_files(layout: Layout, manifest: Mapping[str, Any]) -> None:
     """Have exactly the links that a generation wants, and what was displaced put back elsewhere."""
     wanted = places(layout, manifest)
-    touched = _touched(layout)
-    _note(layout, sorted({*touched, *wanted}))
-    for path in touched:
+    before = _touched(layout)
+    folders = sorted({*before.folders, *_missing_folders(layout, wanted)})
+    _note(layout, Touched(links=tuple(sorted({*before.links, *wanted})), folders=tuple(folders)))
+    for path in before.links:
         if path not in wanted:
             _give_up(layout, path)
     for file in manifest.get("files", ()):
@@ -45,7 +56,9 @@ def place_files(layout: Layout, manifest: Mapping[str, Any]) -> None:
             own(layout.state / CURRENT / "files" / file["path"].lstrip("/"), file)
     for path, target in wanted.items():
         _link(layout, path, target)
-    _note(layout, sorted(wanted))
+    # The innermost first. What is not empty is still needed, by us or by someone else.
+    left = [folder for folder in reversed(folders) if not _is_gone(_at(layout, folder))]
+    _note(layout, Touched(links=tuple(sorted(wanted)), folders=tuple(sorted(left))))
 
 
 def own(path: Path, file: Mapping[str, Any]) -> None:
@@ -57,16 +70,17 @@ def own(path: Path, file: Mapping[str, Any]) -> None:
     path.chmod(file["mode"])
 
 
-def _touched(layout: Layout) -> list[str]:
+def _touched(layout: Layout) -> Touched:
     with contextlib.suppress(FileNotFoundError):
-        read: list[str] = json.loads(layout.touched.read_bytes())
-        return read
-    return []
+        read = json.loads(layout.touched.read_bytes())
+        return Touched(links=tuple(read["links"]), folders=tuple(read["folders"]))
+    return Touched()
 
 
-def _note(layout: Layout, paths: list[str]) -> None:
-    if paths != _touched(layout):
-        write(layout.touched, json.dumps(paths).encode())
+def _note(layout: Layout, touched: Touched) -> None:
+    if touched != _touched(layout):
+        shape = {"links": touched.links, "folders": touched.folders}
+        write(layout.touched, json.dumps(shape).encode())
 
 
 def _at(layout: Layout, path: str) -> Path:
@@ -77,6 +91,26 @@ def _displaced(layout: Layout, path: str) -> Path:
     return layout.state / "displaced" / path.lstrip("/")
 
 
+def _missing_folders(layout: Layout, paths: Iterable[str]) -> set[str]:
+    return {
+        f"/{folder.relative_to(layout.root)}"
+        for path in paths
+        for folder in _at(layout, path).parents
+        if layout.root in folder.parents and not folder.exists()
+    }
+
+
+def _is_gone(folder: Path) -> bool:
+    """Remove a folder if it is empty; return whether it is there no more."""
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
 def _is_ours(layout: Layout, place: Path) -> bool:
     if not place.is_symlink():
         return False
@@ -85,34 +119,53 @@ def _is_ours(layout: Layout, place: Path) -> bool:
 
 
 def _link(layout: Layout, path: str, target: str) -> None:
-    place = _at(layout, path)
+    place, kept = _at(layout, path), _displaced(layout, path)
+    draft = draft_of(place)
+    draft.unlink(missing_ok=True)
     if _is_ours(layout, place) and str(place.readlink()) == target:
         return
     place.parent.mkdir(parents=True, exist_ok=True)
-    if not _is_ours(layout, place) and os.path.lexists(place):
-        kept = _displaced(layout, path)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        # Copied first: killed before the link is made, the place still has what it had.
-        if place.is_symlink() or not place.is_dir():
-            shutil.copy2(place, kept, follow_symlinks=False)
-        else:
+    if not os.path.lexists(place):
+        # Nothing is displaced now; an older copy must not come back in its stead.
+        kept.unlink(missing_ok=True)
+    elif not _is_ours(layout, place):
+        if place.is_dir() and not place.is_symlink():
             raise IsADirectoryError(f"{path} is a folder here, and the plan has a file there")
-    draft = place.with_name(f".{place.name}.clan-new")
-    draft.unlink(missing_ok=True)
+        # Copied first: killed before the link is made, the place still has what it had.
+        _copy(place, kept)
     draft.symlink_to(target)
     draft.replace(place)
+    sync(place.parent)
 
 
 def _give_up(layout: Layout, path: str) -> None:
     place, kept = _at(layout, path), _displaced(layout, path)
-    if not _is_ours(layout, place):
-        return
-    if os.path.lexists(kept):
-        shutil.move(kept, place)
-    else:
-        place.unlink()
-        # Folders that are empty now go too, but none of the system's own: /etc and /etc/tor stay.
-        depth = len(place.relative_to(layout.root).parts)
-        with contextlib.suppress(OSError):
-            for folder in list(place.parents)[: max(0, depth - 3)]:
-                folder.rmdir()
+    draft_of(place).unlink(missing_ok=True)
+    if _is_ours(layout, place):
+        if os.path.lexists(kept):
+            _copy(kept, place)
+        else:
+            place.unlink()
+            sync(place.parent)
+    # Someone put a file of theirs where our link was: it stays, and is what is there now.
+    kept.unlink(missing_ok=True)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file, or a link as such, with its owner, permissions and times; all of it or none."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = draft_of(target)
+    draft.unlink(missing_ok=True)
+    shutil.copy2(source, draft, follow_symlinks=False)
+    found = source.lstat()
+    os.chown(draft, found.st_uid, found.st_gid, follow_symlinks=False)
+    if not draft.is_symlink():
+        # Changing the owner takes set-user-id away.
+        draft.chmod(found.st_mode & 0o7777)
+        descriptor = os.open(draft, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    draft.replace(target)
+    sync(target.parent)

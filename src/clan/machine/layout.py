@@ -67,11 +67,6 @@ class Layout:
         return self.state / PROGRAM
 
     @property
-    def token(self) -> Path:
-        """What a fresh login has to show for the activation that is to begin."""
-        return self.run / "token"
-
-    @property
     def booted(self) -> Path:
         """There once this boot has started its generation."""
         return self.run / "booted"
@@ -80,6 +75,11 @@ class Layout:
     def touched(self) -> Path:
         """Paths outside of ours that a generation has put something at."""
         return self.state / "touched.json"
+
+    @property
+    def reserve(self) -> Path:
+        """Room that going back has on a disk that is full."""
+        return self.state / "reserve"
 
     def generation(self, number: int) -> Path:
         """Return a generation's folder."""
@@ -132,12 +132,22 @@ class Layout:
                 self.choose(which, 0)
 
 
-def write(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Replace a file, so that after a crash it holds all of the old or of the new."""
+def draft_of(path: Path) -> Path:
+    """Return where a file's new content, or a new link, lies until it takes the file's place."""
+    return path.with_name(f".{path.name}.clan-new")
+
+
+def write(path: Path, data: bytes, mode: int = 0o644, owner: tuple[int, int] | None = None) -> None:
+    """Replace a file, so that after a crash it holds all of the old or of the new.
+
+    `owner` is user and group by number; None is whoever runs this.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.clan-new")
+    draft = draft_of(path)
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
     with os.fdopen(descriptor, "wb") as file:
+        if owner is not None:
+            os.fchown(file.fileno(), *owner)
         os.fchmod(file.fileno(), mode)
         file.write(data)
         file.flush()

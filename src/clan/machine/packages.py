@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 POLICY = Path("/usr/sbin/policy-rc.d")
+REFUSAL = "#!/bin/sh\n# Made by clan while it installs packages.\nexit 101\n"
 MINUTES = 900.0
 """Seconds that an installation may take."""
 
@@ -47,21 +48,29 @@ def install(wanted: Sequence[str]) -> None:
             run([*words, "install", "--no-install-recommends", *absent],
                 limit=MINUTES, environment=environment)  # fmt: skip
         except StepError:
-            # The lists may be old, or never fetched.
+            # It may have been interrupted the last time; the lists may be old, or never fetched.
+            run(["dpkg", "--configure", "-a"], limit=MINUTES, environment=environment)
             run([*words, "update"], limit=MINUTES, environment=environment)
             run([*words, "install", "--no-install-recommends", *absent],
                 limit=MINUTES, environment=environment)  # fmt: skip
 
 
+def let_daemons_start() -> None:
+    """Take away what an installation that was interrupted by a power cut left."""
+    with contextlib.suppress(FileNotFoundError):
+        if POLICY.read_text("utf-8", "replace") == REFUSAL:
+            POLICY.unlink()
+
+
 @contextlib.contextmanager
 def _daemons_held() -> Iterator[None]:
     """Keep packages from starting what they bring (Debian Policy 9.3.3, policy-rc.d)."""
-    if POLICY.exists():
+    if POLICY.exists() and POLICY.read_text("utf-8", "replace") != REFUSAL:
         yield
         return
-    POLICY.write_text("#!/bin/sh\nexit 101\n")
+    POLICY.write_text(REFUSAL)
     POLICY.chmod(0o755)
     try:
         yield
     finally:
-        POLICY.unlink(missing_ok=True)
+        let_daemons_start()

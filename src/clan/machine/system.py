@@ -13,6 +13,10 @@ class StepError(Exception):
     """A step of an activation failed; the message says which and why, for people."""
 
 
+class BusyError(StepError):
+    """Another changes this machine."""
+
+
 def run(
     words: Sequence[str],
     *,

@@ -13,7 +13,7 @@ from clan.machine.layout import write
 from clan.machine.system import StepError, run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 GENERATOR = "etc/systemd/system-generators/clan"
@@ -83,6 +83,8 @@ WantedBy=timers.target
 """
 
 
+GRACE = 5.0
+"""Seconds that units have to end when a generation is undone."""
 ENABLED = ("clan-boot.service", "clan-links.timer")
 
 
@@ -102,6 +104,8 @@ def uninstall(root: Path) -> None:
         run(["systemctl", "disable", "--quiet", "--now", *ENABLED])
     for name in (GENERATOR, BOOT_UNIT, LINKS_UNIT, TIMER_UNIT):
         (root / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        (root / GENERATOR).parent.rmdir()
     run(["systemctl", "daemon-reload"])
 
 
@@ -110,11 +114,33 @@ def stamps(manifest: Mapping[str, Any]) -> dict[str, str]:
     return {unit["name"]: unit["stamp"] for unit in manifest.get("units", ()) if unit["start"]}
 
 
-def stop_old(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-    """Stop what the new generation does not have, while its unit is still known."""
-    gone = [name for name in stamps(before) if name not in stamps(after)]
-    if gone:
+def names(manifest: Mapping[str, Any]) -> set[str]:
+    """Return all units of a generation, whether they are to run or not."""
+    return {unit["name"] for unit in manifest.get("units", ())}
+
+
+def stop_old(before: Mapping[str, Any], after: Mapping[str, Any], *, changed: bool = False) -> None:
+    """Stop what the new generation does not have, while its unit is still known.
+
+    With `changed`, what it has in another form is stopped too, before anything else changes.
+    """
+    wanted = stamps(after)
+    gone = [
+        name
+        for name, stamp in stamps(before).items()
+        if name not in wanted or (changed and wanted[name] != stamp)
+    ]
+    if not gone:
+        return
+    try:
+        run(["systemctl", "stop", *gone], limit=GRACE if changed else 120.0)
+    except StepError:
+        if not changed:
+            raise
+        # Nothing that does not want to end keeps a machine from going back.
+        run(["systemctl", "kill", "--kill-who=main", "--signal=KILL", *gone])
         run(["systemctl", "stop", *gone])
+    _forget_failures(gone)
 
 
 def start_new(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
@@ -123,6 +149,8 @@ def start_new(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
     known, wanted = stamps(before), stamps(after)
     changed = [name for name, stamp in wanted.items() if known.get(name, stamp) != stamp]
     started = [name for name in wanted if name not in changed]
+    # One that failed often in the generation before is not to wait for that.
+    _forget_failures([name for name, state in _states(wanted).items() if _is_bad(state)])
     for verb, names in (("restart", changed), ("start", started)):
         if names:
             try:
@@ -131,14 +159,45 @@ def start_new(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
                 raise StepError(f"{fault}\n{journal(names)}") from fault
 
 
+def runs(name: str) -> bool:
+    """Return whether a unit is at it."""
+    return _states([name])[name].get("ActiveState") in {"active", "activating"}
+
+
 def failed(manifest: Mapping[str, Any]) -> list[str]:
-    """Return the units of a generation that are not running."""
-    bad = []
-    for name in stamps(manifest):
-        state = run(["systemctl", "show", "-P", "ActiveState", name]).strip()
-        if state not in {"active", "activating", "reloading"}:
-            bad.append(name)
-    return bad
+    """Return the units of a generation that are not running, or are started again and again."""
+    return [name for name, state in _states(stamps(manifest)).items() if _is_bad(state)]
+
+
+def _states(names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return unit -> property -> value, of the properties that say how it runs."""
+    names = list(names)
+    if not names:
+        return {}
+    shown = run(["systemctl", "show", "--property=Type,ActiveState,SubState", "--", *names])
+    blocks = [
+        dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        for block in shown.strip().split("\n\n")
+    ]
+    return dict(zip(names, blocks, strict=True))
+
+
+def _is_bad(state: Mapping[str, str]) -> bool:
+    active = state.get("ActiveState")
+    if active == "activating":
+        # It ended, and systemd waits before it tries again.
+        return state.get("SubState", "").startswith("auto-restart")
+    if active == "inactive":
+        # What is done once is over when it is done.
+        return state.get("Type") != "oneshot"
+    return active not in {"active", "reloading", "refreshing"}
+
+
+def _forget_failures(names: Iterable[str]) -> None:
+    """Have systemd forget that units failed, and how often; it need not know them any more."""
+    for name in names:
+        with contextlib.suppress(StepError):
+            run(["systemctl", "reset-failed", name])
 
 
 def journal(names: list[str]) -> str:

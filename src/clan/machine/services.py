@@ -1,0 +1,56 @@
+"""The machine's other services, which a generation may have stopped, or given a bad configuration.
+
+Which ran, and since when, is noted before a switch. Going back starts again what does not run as it
+did: a service that was restarted meanwhile has read the configuration that is now undone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from typing import TYPE_CHECKING
+
+from clan.machine.system import StepError, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+LOGIN = frozenset({"ssh.service", "sshd.service", "ssh.socket", "sshd.socket"})
+"""Started again whenever a generation is undone: a reload leaves no trace. Sessions outlive it."""
+NETWORK = frozenset({"systemd-networkd.service", "NetworkManager.service"})
+"""Started again where nobody came to confirm, as it may be their doing: they keep addresses."""
+PASSING = re.compile(r"(user|user-runtime-dir|ssh|sshd|[a-z]*-?getty)@|run-|session-|clan-")
+"""Services that come and go with those who use them, and our own."""
+
+
+def running(but: Iterable[str] = ()) -> dict[str, str]:
+    """Return service or socket -> what names this run of it (systemd.exec(5), INVOCATION_ID)."""
+    properties = "--property=Id,ActiveState,SubState,InvocationID"
+    shown = run(["systemctl", "show", properties, "*.service", "*.socket"])
+    leave_out = set(but)
+    found = {}
+    for block in shown.split("\n\n"):
+        said = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        name = said.get("Id", "")
+        if (
+            said.get("ActiveState") == "active"
+            and said.get("SubState") != "exited"
+            and not PASSING.match(name)
+            and name not in leave_out
+        ):
+            found[name] = said.get("InvocationID", "")
+    return found
+
+
+def restore(before: Mapping[str, str], *, unheard: bool) -> None:
+    """Start again what does not run as it did. Raises StepError when something does not start.
+
+    `unheard` means that nobody could log in, or came to.
+    """
+    now = running()
+    wanted = LOGIN | NETWORK if unheard else LOGIN
+    names = [name for name, run_of in before.items() if name in wanted or now.get(name) != run_of]
+    if names:
+        with contextlib.suppress(StepError):
+            run(["systemctl", "reset-failed", *names])
+        run(["systemctl", "restart", *names])

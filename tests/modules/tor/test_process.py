@@ -142,39 +142,36 @@ def test_two_at_once_have_a_folder_each_and_share_what_was_learnt(tmp_path: Path
     assert not tors(tmp_path)
 
 
-def test_a_control_port_that_wants_a_password_is_left_alone() -> None:
+async def refused(*, after: bool, words: bytes, match: str) -> None:
+    """Have a control port answer with these words, and see it refused; `after` the first line."""
+    ended = asyncio.Event()
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readline()
-        writer.write(
-            b"250-PROTOCOLINFO 1\r\n250-AUTH METHODS=HASHEDPASSWORD\r\n"
-            b'250-VERSION Tor="0.4.9.11"\r\n250 OK\r\n'
-        )
+        if after:
+            await reader.readline()
+        writer.write(words)
         await reader.read()
         writer.close()
+        await writer.wait_closed()
+        ended.set()
 
-    async def main() -> None:
-        server = await asyncio.start_server(answer, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        async with server:
-            with pytest.raises(ControlError, match="wants a password"):
-                async with control(("127.0.0.1", port)):
-                    raise AssertionError("not let in")
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        with pytest.raises(ControlError, match=match):
+            async with control(("127.0.0.1", port)):
+                raise AssertionError("not let in")
+        await ended.wait()
 
-    asyncio.run(main())
+
+def test_a_control_port_that_wants_a_password_is_left_alone() -> None:
+    words = (
+        b"250-PROTOCOLINFO 1\r\n250-AUTH METHODS=HASHEDPASSWORD\r\n"
+        b'250-VERSION Tor="0.4.9.11"\r\n250 OK\r\n'
+    )
+    asyncio.run(refused(after=True, words=words, match="wants a password"))
 
 
 def test_what_is_no_control_port_is_said_to_be_none() -> None:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")
-        await reader.read()
-        writer.close()
-
-    async def main() -> None:
-        server = await asyncio.start_server(answer, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        async with server:
-            with pytest.raises(ControlError, match=r"no control port: 'SSH-2\.0"):
-                async with control(("127.0.0.1", port)):
-                    raise AssertionError("no control port")
-
-    asyncio.run(main())
+    words = b"SSH-2.0-OpenSSH_9.2\r\n"
+    asyncio.run(refused(after=False, words=words, match=r"no control port: 'SSH-2\.0"))

@@ -29,6 +29,18 @@ def told(outcomes: object) -> list[tuple[str, bool, str]]:
     return [(str(each.id), each.made, each.why) for each in outcomes]
 
 
+def test_new_values_for_one_machine_are_its_own(family: Family) -> None:
+    declared = made("token"), made("wifi", machine=None), made("token", machine="vps")
+    family.generate(*declared)
+    nas = Request(machines=frozenset({"nas"}), regenerate=True)
+    assert [str(each.id) for each in family.generate(*declared, request=nas)] == ["nas/token"]
+    more = (*declared, made("ca", machine=None))
+    assert [str(each.id) for each in family.generate(*more, request=nas)] == [
+        "nas/token",
+        "shared/ca",  # it is missing, and nas uses it
+    ]
+
+
 def test_what_is_missing_is_made_once(family: Family) -> None:
     token = made("token")
     assert told(family.generate(token)) == [("nas/token", True, "missing")]

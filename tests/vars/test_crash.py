@@ -150,6 +150,9 @@ def test_between_the_two_renames_the_old_state_is_read(tmp_path: Path) -> None:
     place.rename(tmp_path / ".token.old")
     assert folder.read_file(place, "value", folder.VALUE) == b"old"
     assert folder.load(place) == Kept(meta=meta, files={"value": b"old"})
+    folder.recover(place)
+    assert (place / "value/value").read_bytes() == b"old"
+    place.rename(tmp_path / ".token.old")
     folder.save(place, Kept(meta=meta, files={"value": b"new"}))
     assert folder.read_file(place, "value", folder.VALUE) == b"new"
     assert [path.name for path in tmp_path.iterdir()] == ["token"]

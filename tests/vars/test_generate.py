@@ -29,6 +29,18 @@ def told(outcomes: object) -> list[tuple[str, bool, str]]:
     return [(str(each.id), each.made, each.why) for each in outcomes]
 
 
+def test_new_values_for_one_machine_are_its_own(family: Family) -> None:
+    declared = made("token"), made("wifi", machine=None), made("token", machine="vps")
+    family.generate(*declared)
+    nas = Request(machines=frozenset({"nas"}), regenerate=True)
+    assert [str(each.id) for each in family.generate(*declared, request=nas)] == ["nas/token"]
+    more = (*declared, made("ca", machine=None))
+    assert [str(each.id) for each in family.generate(*more, request=nas)] == [
+        "nas/token",
+        "shared/ca",  # it is missing, and nas uses it
+    ]
+
+
 def test_what_is_missing_is_made_once(family: Family) -> None:
     token = made("token")
     assert told(family.generate(token)) == [("nas/token", True, "missing")]
@@ -176,6 +188,21 @@ def test_a_renamed_machine_keeps_its_values(family: Family) -> None:
     assert family.generate(*declared("vps")) == []
 
 
+def test_what_depends_on_a_value_that_is_only_due_is_left_alone(family: Family) -> None:
+    base = made("base")
+    after = changed(made("after", secret=False), depends=("base",))
+    family.generate(base, after)
+    outcomes = told(family.generate(changed(base, version=2), after))
+    assert outcomes == [("nas/base", False, "version 1 became 2")]
+
+
+def test_a_public_value_with_another_dependency_is_made_again(family: Family) -> None:
+    after = made("after", secret=False)
+    family.generate(made("base"), after)
+    outcomes = told(family.generate(made("base"), changed(after, depends=("base",))))
+    assert outcomes == [("nas/after", True, "it depends on others than before")]
+
+
 def test_another_function_of_the_same_version_changes_nothing(family: Family) -> None:
     family.generate(made("id", secret=False))
     assert family.generate(made("id", secret=False, make=Counter())) == []
@@ -231,6 +258,15 @@ def test_a_machine_that_does_not_answer_makes_its_key_at_the_next_update(family:
     due = Rotation(what=what, why="asked for", since=since, replace=True)
     assert rotations(family.store, "nas") == (due,)
     assert family.store.read("nas", "wireguard-keys-vpn", "publickey") == "key 1"
+
+
+def test_an_upgrade_leaves_a_machines_own_key_whole(family: Family) -> None:
+    machines = Machines("nas")
+    family.birthplace = machines
+    family.generate(wireguard())
+    outcomes = told(family.generate(changed(wireguard(), version=2)))
+    assert outcomes == [("nas/wireguard-keys-vpn", False, "version 1 became 2")]
+    assert len(machines.asked) == 1
 
 
 def test_what_needs_a_key_of_a_silent_machine_waits_for_it(family: Family) -> None:

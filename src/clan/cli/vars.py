@@ -190,7 +190,11 @@ def set_var(option: str | None, id_: str, *, stdin: bool, as_json: bool) -> None
     help="Only what this machine uses; repeatable.",
 )
 @click.option("--service", "services", multiple=True, help="Only this generator; repeatable.")
-@click.option("--regenerate", is_flag=True, help="Replace the values that are there.")
+@click.option(
+    "--regenerate",
+    is_flag=True,
+    help="Replace values that are there; with --machine only its own, no shared ones.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be made, and why; change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 @click.pass_obj

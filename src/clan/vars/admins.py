@@ -54,6 +54,12 @@ def read_admins(folder: Path) -> dict[str, Admin]:
     return {file.stem: _read(file) for file in files if is_plain(file.stem)}
 
 
+def login_keys(folder: Path) -> tuple[str, ...]:
+    """Return every line that belongs into root's `authorized_keys` on each machine, in order."""
+    admins = read_admins(folder).values()
+    return tuple(sorted({key for each in admins if not each.leaving for key in each.logins}))
+
+
 def _read(file: Path) -> Admin:
     try:
         tree: dict[str, Any] = tomllib.loads(file.read_text("utf-8"))

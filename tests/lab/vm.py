@@ -7,6 +7,7 @@ machine does is to run one program as its init, whose output is the console's.
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import stat
 import subprocess
@@ -51,6 +52,8 @@ class NoVmError(Exception):
 
 def kernel() -> Path:
     """Return the unpacked package of a kernel, fetched once into the lab's cache."""
+    if platform.machine() != "x86_64":
+        raise NoVmError("it boots a kernel for amd64 only")
     if shutil.which("qemu-system-x86_64") is None:
         raise NoVmError("qemu-system-x86 is not installed")
     shown = subprocess.run(

@@ -238,7 +238,7 @@ def test_clocks_apart_and_keys_that_are_due_are_said_first(desk: Desk) -> None:
 
 def test_the_program_that_looks_runs_by_itself(desk: Desk) -> None:
     """In a Python that has nothing installed, on a computer without the interface."""
-    program = question(case_of(desk, "server1")).replace("PATIENCE = 12", "PATIENCE = 1")
+    program = question(case_of(desk, "server1")).replace("PATIENCE = 20", "PATIENCE = 1")
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-"],
         input=program.replace(".example.com", ".invalid"),

@@ -150,6 +150,7 @@ def test_a_controller_calls_controllers_and_lets_every_peer_in_from_everywhere(d
                 public_key=key("server1"),
                 allowed_ips=(f"{ONE}/56",),
                 endpoint="vpn1.example.com:51820",
+                keepalive=25,
             ),
             *(
                 WireguardPeer(

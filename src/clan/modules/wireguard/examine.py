@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PATIENCE = 12
-"""Seconds that a far end has to answer. A handshake is tried again after five, and one that takes
-packets and says nothing sends a keepalive after ten (WireGuard paper, section 6.5)."""
+PATIENCE = 20
+"""Seconds that a far end has to answer. One that forgot the session is shaken hands with anew after
+15 s of silence (WireGuard paper, section 6.5: KEEPALIVE_TIMEOUT and REKEY_TIMEOUT)."""
 
 
 def said(*words: str) -> str | None:

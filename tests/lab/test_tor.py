@@ -256,7 +256,7 @@ def test_at_a_terminal_the_start_of_tor_is_shown_and_gone_at_the_end(lab: Lab) -
     words = shlex.join([*CLAN, "ssh", "nas", "true"])
     said = lab.run(["script", "--quiet", "--return", "--command", words, "/dev/null"]).stdout
     assert re.search(r"nas: looking for a way \(\d s\); Tor starts: \d+ %, \w+", said), said
-    assert said.endswith("\r\x1b[Knas: over tor, nas's onion service\r\n")
+    assert said.endswith("\n\x1b[Knas: over tor, nas's onion service\n"), "the line is gone"
 
 
 @pytest.mark.usefixtures("route")

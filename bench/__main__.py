@@ -53,11 +53,17 @@ def bench(names: tuple[str, ...], *, rounds: int, as_json: bool) -> None:
     here = {name: row for name, row in rows.items() if name not in left_out}
     with laid(lambda step: click.echo(f"bench: {step}", err=True)) as ground:
         figures = play(here, rounds=rounds, ground=ground)
+    how = report.Circumstances(
+        rounds=rounds,
+        load=os.getloadavg()[0],
+        processors=os.cpu_count() or 1,
+        left_out=tuple(left_out),
+    )
     if as_json:
-        click.echo(json.dumps(report.document(figures, left_out, rounds), indent=2))
+        click.echo(json.dumps(report.document(figures, how), indent=2))
     else:
-        click.echo(report.table(benches, figures, left_out, rounds))
-    sys.exit(report.status(figures, left_out))
+        click.echo(report.table(benches, figures, how))
+    sys.exit(report.status(figures, how))
 
 
 def main() -> None:

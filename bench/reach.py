@@ -216,6 +216,7 @@ BENCH = Bench(
             unit=Unit.SECONDS,
             bound=Bound(limit=1.0),
             prepare=dead_networks,
+            samples=2,
             needs_root=True,
         ),
         Row(
@@ -224,6 +225,7 @@ BENCH = Bench(
             unit=Unit.SECONDS,
             bound=Bound(limit=0.1),
             prepare=remembered,
+            samples=2,
             needs_root=True,
         ),
         Row(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,21 @@ if TYPE_CHECKING:
 HEAD = ("", "median", "range", "bound", "measured")
 GAP = "  "
 MARK = "short"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """How it was measured: `load` is the computer's, processes that wanted to run in a minute."""
+
+    rounds: int
+    load: float
+    processors: int
+    left_out: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        rounds = "1 round" if self.rounds == 1 else f"{self.rounds} rounds"
+        processors = "1 processor" if self.processors == 1 else f"{self.processors} processors"
+        return f"{rounds}, load {self.load:.1f} on {processors}"
 
 
 def digits(figure: Figure) -> int:
@@ -45,9 +61,7 @@ def cells(figure: Figure) -> tuple[str, ...]:
     )
 
 
-def table(
-    benches: Mapping[str, Bench], figures: Sequence[Figure], left_out: Sequence[str], rounds: int
-) -> str:
+def table(benches: Mapping[str, Bench], figures: Sequence[Figure], how: Circumstances) -> str:
     """Write a table for each bench, and below them which figures fall short or were left out."""
     blocks = []
     for name, group in groupby(figures, key=lambda figure: figure.bench):
@@ -55,7 +69,7 @@ def table(
         written = [HEAD, *(cells(figure) for figure in own)]
         widths = [max(len(row[column]) for row in written) for column in range(len(HEAD))]
         marks = ["", *("" if figure.is_met else MARK for figure in own)]
-        lines = [f"{name}: {benches[name].title}, {rounds} {'round' if rounds == 1 else 'rounds'}"]
+        lines = [f"{name}: {benches[name].title} ({how})"]
         for row, mark in zip(written, marks, strict=True):
             first, *figured, last = (
                 cell.ljust(width) if index in {0, len(HEAD) - 1} else cell.rjust(width)
@@ -66,17 +80,19 @@ def table(
     short = [figure.row.name for figure in figures if not figure.is_met]
     if short:
         blocks.append(f"falls short: {', '.join(short)}")
-    if left_out:
-        count = "1 row is" if len(left_out) == 1 else f"{len(left_out)} rows are"
-        need = "it needs" if len(left_out) == 1 else "they need"
-        blocks.append(f"{count} left out, {need} root: {', '.join(left_out)}")
+    if how.left_out:
+        every = len(figures) + len(how.left_out)
+        names = ", ".join(how.left_out)
+        blocks.append(f"left out, for root only: {names} ({len(how.left_out)} of {every} rows)")
     return "\n\n".join(blocks)
 
 
-def document(figures: Sequence[Figure], left_out: Sequence[str], rounds: int) -> dict[str, Any]:
+def document(figures: Sequence[Figure], how: Circumstances) -> dict[str, Any]:
     """Return everything as JSON values; times are in seconds."""
     return {
-        "rounds": rounds,
+        "rounds": how.rounds,
+        "load": how.load,
+        "processors": how.processors,
         "figures": [
             {
                 "bench": figure.bench,
@@ -94,12 +110,12 @@ def document(figures: Sequence[Figure], left_out: Sequence[str], rounds: int) ->
             }
             for figure in figures
         ],
-        "left_out": list(left_out),
+        "left_out": list(how.left_out),
     }
 
 
-def status(figures: Sequence[Figure], left_out: Sequence[str]) -> int:
+def status(figures: Sequence[Figure], how: Circumstances) -> int:
     """Return the exit status: 1 when a figure falls short, 3 when not every one was measured."""
     if not all(figure.is_met for figure in figures):
         return 1
-    return 3 if left_out else 0
+    return 3 if how.left_out else 0

@@ -47,13 +47,17 @@ def figures(*medians: float) -> list[Figure]:
     ]
 
 
+def how(*left_out: str, rounds: int = 3) -> report.Circumstances:
+    return report.Circumstances(rounds=rounds, load=0.55, processors=2, left_out=left_out)
+
+
 MET = figures(4.5, 17.25, 0.75, 1.0, 3.5)
 SHORT = figures(4.5, 20.5, 0.75, 1.25, 2.0)
 
 
 def test_table_shows_median_range_bound_and_both_sides() -> None:
-    assert report.table(BENCHES, MET, [], 3) == (
-        "reach: reaching machines, 3 rounds\n"
+    assert report.table(BENCHES, MET, how()) == (
+        "reach: reaching machines (3 rounds, load 0.6 on 2 processors)\n"
         "               median          range   bound  measured\n"
         "start          4.50 ×  4.25 to 14.50   ≤ 6 ×  45 ms : 8 ms : 1.50 s\n"
         "list           17.2 ×   17.0 to 27.2  ≤ 20 ×  172 ms : 8 ms : 1.50 s\n"
@@ -64,8 +68,8 @@ def test_table_shows_median_range_bound_and_both_sides() -> None:
 
 
 def test_a_row_that_falls_short_is_marked_and_named_below() -> None:
-    heading, *lines = report.table(BENCHES, SHORT, [], 1).splitlines()
-    assert heading.endswith("1 round")
+    heading, *lines = report.table(BENCHES, SHORT, how(rounds=1)).splitlines()
+    assert heading.endswith("(1 round, load 0.6 on 2 processors)")
     assert [line.split()[0] for line in lines if line.endswith("  short")] == [
         "list",
         "growth",
@@ -75,13 +79,13 @@ def test_a_row_that_falls_short_is_marked_and_named_below() -> None:
 
 
 def test_what_is_left_out_is_counted_and_named() -> None:
-    shown = report.table(BENCHES, MET, ["reach.shell", "reach.moving"], 3)
-    assert shown.endswith("2 rows are left out, they need root: reach.shell, reach.moving")
+    shown = report.table(BENCHES, MET, how("reach.shell", "reach.moving"))
+    assert shown.endswith("left out, for root only: reach.shell, reach.moving (2 of 7 rows)")
 
 
 def test_table_fits_a_terminal_of_80_columns() -> None:
     wide = figures(23.4, 123.5, 99.75, 1.25, 2.0)
-    assert max(map(len, report.table(BENCHES, wide, [], 30).splitlines())) <= 80
+    assert max(map(len, report.table(BENCHES, wide, how(rounds=30)).splitlines())) <= 80
 
 
 @pytest.mark.parametrize(
@@ -90,7 +94,7 @@ def test_table_fits_a_terminal_of_80_columns() -> None:
     ids=["all met", "short", "not all measured", "short, and not all measured"],
 )
 def test_exit_status(measured: list[Figure], left_out: list[str], status: int) -> None:
-    assert report.status(measured, left_out) == status
+    assert report.status(measured, how(*left_out)) == status
 
 
 @pytest.mark.parametrize(
@@ -101,8 +105,8 @@ def test_times_are_written_as_people_read_them(value: float, shown: str) -> None
 
 
 def test_json_has_every_sample() -> None:
-    document = json.loads(json.dumps(report.document(SHORT, ["reach.shell"], 3)))
-    assert document["rounds"] == 3
+    document = json.loads(json.dumps(report.document(SHORT, how("reach.shell"))))
+    assert (document["rounds"], document["load"], document["processors"]) == (3, 0.55, 2)
     assert document["left_out"] == ["reach.shell"]
     start, *_, growth, relay = document["figures"]
     assert start == {

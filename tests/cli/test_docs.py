@@ -54,6 +54,7 @@ OURS = (
     "clan completion",
     "clan machines",
     "clan instances",
+    "clan vars",
 )
 
 

@@ -56,6 +56,21 @@ def module_names(ctx: click.Context, param: click.Parameter, incomplete: str) ->
     return sorted(name for name in found if name.startswith(incomplete))
 
 
+def var_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the id of a var that is kept; what is only declared takes modules to know."""
+    del param
+    path = _clan_file(ctx)
+    if path is None:
+        return []
+    from clan.vars.store import PER_MACHINE, Store
+
+    folder = Store.of(path.parent, os.environ).folder
+    found = [*folder.glob("shared/*/*/*"), *folder.glob(f"{PER_MACHINE}/*/*/*/*")]
+    ids = {file.parent.relative_to(folder).as_posix() for file in found}
+    names = sorted(id_.removeprefix(f"{PER_MACHINE}/") for id_ in ids)
+    return [name for name in names if name.startswith(incomplete)]
+
+
 def memberships(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Complete the part of `ROLE:MACHINE` or `ROLE:tag=TAG` after the role."""
     del param

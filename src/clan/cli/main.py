@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "select": ("clan.cli.select:select", "Print any part of the resolved clan as JSON."),
     "machines": ("clan.cli.machines:machines", "List, create, rename and delete machines."),
     "instances": ("clan.cli.instances:instances", "List, add and remove networks and services."),
+    "vars": ("clan.cli.vars:vars_", "Make, show and set the clan's values, secret and public."),
     "network": ("clan.cli.network:network", "Show the networks and who answers on them."),
     "ssh": ("clan.cli.ssh:ssh", "Log in to a machine over whichever network works now."),
     "connect": ("clan.cli.connect:connect", "Open a stream to a machine (for ProxyCommand)."),

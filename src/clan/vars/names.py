@@ -34,6 +34,11 @@ class GeneratorId:
     def __str__(self) -> str:
         return f"{self.machine or SHARED}/{self.name}"
 
+    @property
+    def label(self) -> str:
+        """How generators of the same machine call it: renaming the machine leaves it as it is."""
+        return self.name if self.machine is not None else f"{SHARED}/{self.name}"
+
     def var(self, file: str) -> Var:
         """Return a file of it."""
         return Var(machine=self.machine, generator=self.name, file=file)
@@ -82,11 +87,13 @@ def find(text: str, there: Collection[Var]) -> Var:
             there_is_none = f"there is no {what} {part!r}"
             raise ClanError(
                 f"{before} has no {what} {part!r}" if before else f"{there_is_none} with vars",
-                hint=did_you_mean(part, names) or _listed(names, what),
+                hint=nearest(part, names, what),
             )
         rows = [row for row in rows if row[place] == part]
     raise ClanError(f"there is no var {text!r}")
 
 
-def _listed(names: set[str], what: str) -> str | None:
-    return f"{what}s: {', '.join(sorted(names))}" if 0 < len(names) < _FEW else None
+def nearest(name: str, there: Collection[str], what: str) -> str | None:
+    """Return `did you mean X?`, else the names there are when they are few."""
+    listed = f"{what}s: {', '.join(sorted(there))}" if 0 < len(there) < _FEW else None
+    return did_you_mean(name, there) or listed

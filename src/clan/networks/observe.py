@@ -26,7 +26,7 @@ AT_ONCE = 64
 """Looks under way at once, over all machines."""
 AT_ONCE_A_MACHINE = 2
 LOOK_LIMIT = 10.0
-"""Seconds one look may take."""
+"""Seconds one look may take, where the technology does not ask for more patience."""
 
 
 async def observe(
@@ -114,12 +114,14 @@ async def _look(
             error=mark.error if failed_last else None,
             age=max(0.0, now - (mark.failed_at if failed_last else mark.measured_at)),
         )
+    limit = LOOK_LIMIT
     try:
         avoid = memory.bad_addresses(now, host_key(route.machine))
-        async with asyncio.timeout(LOOK_LIMIT):
+        limit = max(limit, technology(route.network.technology).patience(route))
+        async with asyncio.timeout(limit):
             connection = await session.dial(route, Aim(avoid=avoid, known=mark.address))
     except TimeoutError:
-        observation = _failed(route, f"no answer in {LOOK_LIMIT:g} s")
+        observation = _failed(route, f"no answer in {limit:g} s")
     except (ClanError, DialError) as fault:
         observation = _failed(route, str(fault))
     except Exception as fault:  # noqa: BLE001 (code of others; the rest is still looked at)

@@ -99,6 +99,8 @@ class TorSession(Session):
                 self.remark = f"through a Tor of its own: one runs here, but {fault}"
                 continue
             return RunningTor(socks=ports.socks, control=found)
+        if not self.context.locate().sources:
+            raise DialError("this computer is on no network")  # of which Tor would say nothing
         lines = lines_of(self.network.settings)
         folder = cache_home(os.environ) / "tor" / digest(lines)
         tor = await self.stack.enter_async_context(own_tor(folder, lines, self.context.progress))

@@ -102,6 +102,22 @@ def test_a_command_runs_and_its_status_is_passed_through(family: Family, nas: Ss
     assert done.stderr == f"nas: over internet, 127.0.0.1:{nas.port}\n"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("nas", "echo", "-n", "-q", "--json"),
+        ("nas", "--", "echo", "-n", "-q", "--json"),
+        ("--quiet", "nas", "--network", "internet", "echo", "-n", "-q", "--json"),
+    ],
+)
+def test_the_options_of_the_command_are_its_own(
+    family: Family, nas: Sshd, words: tuple[str, ...]
+) -> None:
+    family.write(internet=(2000, nas.port))
+    family.knows(nas.key)
+    assert family.ssh(*words).stdout == "-q --json"
+
+
 def test_the_machine_is_found_by_its_full_name_too(family: Family, nas: Sshd) -> None:
     family.write(internet=(2000, nas.port))
     family.knows(nas.key)

@@ -365,6 +365,30 @@ def test_a_network_module_that_crashes_costs_only_itself(family: Family, nas: Ss
     assert "carrier: crashed: ZeroDivisionError" in listed.stderr
 
 
+def test_a_network_that_knows_one_address_is_not_asked_for_it_again(
+    family: Family, nas: Sshd, impostor: Sshd
+) -> None:
+    family.write()
+    family.knows(nas.key)
+    (family.folder / "modules").mkdir()
+    head, _, tail = CRASHING.partition("        return 1 / 0\n\n\nclass module")
+    dial = f"""
+        sock = socket.create_connection(("127.0.0.1", {impostor.port}))
+        sock.setblocking(False)
+        return Connection(sock=sock, address="there", rtt=0.0)
+
+
+class module"""
+    imports = "import socket\nfrom clan.networks.technology import Connection\n"
+    (family.folder / "modules/carrier.py").write_text(imports + head + dial + tail)
+    with (family.folder / "clan.toml").open("a") as file:
+        file.write("[instances.carrier.roles.default.machines.nas]\n")
+    done = family.ssh("nas", "echo in")
+    assert (done.stdout, done.returncode) == ("", 255)
+    assert done.stderr.count("warning: there on network carrier is not nas") == 1
+    assert "carrier  set aside: there showed another host key, or none" in done.stderr
+
+
 CRASHING = """
 import contextlib
 

@@ -17,6 +17,7 @@ from clan.cli.output import note, say, say_json, warn
 from clan.cli.progress import Waiting
 from clan.cli.reach import Reach, only, straight_to
 from clan.errors import ClanError
+from clan.system.ssh import SSH_FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from clan.networks.hostkeys import Meeting
     from clan.networks.routes import Destination
     from clan.networks.shell import Request
-
-SSH_FAILED = 255
 
 
 class SshCommand(Command):

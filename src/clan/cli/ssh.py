@@ -17,6 +17,7 @@ from clan.cli.output import note, say, say_json, warn
 from clan.cli.progress import Waiting
 from clan.cli.reach import Reach, only, straight_to
 from clan.errors import ClanError
+from clan.system.ssh import SSH_FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from clan.networks.routes import Destination
     from clan.networks.shell import Request
 
-SSH_FAILED = 255
-
 
 class SshCommand(Command):
     """A command whose own failures exit with 255, so that every other status is the remote's."""
@@ -36,6 +35,26 @@ class SshCommand(Command):
         """Parse the arguments; wrong ones are a failure of ours too."""
         with _failing_as_ssh_does():
             return super().make_context(*args, **kwargs)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read options before and after the machine; from COMMAND on, all words are COMMAND's."""
+        if not ctx.resilient_parsing:
+            before, rest = self._parted(ctx, args)
+            after, command = self._parted(ctx, rest[1:])
+            args = [*before, *after, "--", *rest[:1], *command]
+        return super().parse_args(ctx, args)
+
+    def _parted(self, ctx: click.Context, args: list[str]) -> tuple[list[str], list[str]]:
+        """Part the options at the beginning from the words that follow them, or a `--`."""
+        parser = self.make_parser(ctx)
+        parser.allow_interspersed_args = False
+        found, _, _ = parser.parse_args(list(args))
+        first, others = found.get("destination"), found.get("command")
+        # What is not there is some mark of click's.
+        rest = [first] if isinstance(first, str) else []
+        rest += others if isinstance(others, tuple) else ()
+        options = args[: len(args) - len(rest)]
+        return options[:-1] if options[-1:] == ["--"] else options, rest
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""

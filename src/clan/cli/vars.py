@@ -92,8 +92,7 @@ def list_vars(option: str | None, machine: str | None, *, as_json: bool) -> None
 @click.pass_obj
 def get(option: str | None, id_: str, *, as_json: bool) -> None:
     """Print one var as it is. A secret is decrypted with your key, and nothing else shows it."""
-    from clan.cli.main import printable
-    from clan.errors import ClanError
+    from clan.errors import ClanError, printable
     from clan.vars.names import find, generator_of, parse
 
     desk = Desk.of(option)

@@ -90,6 +90,10 @@ class _Dialler:
             opened = self.loaded[route.network.technology].session(route.network, self.context)
             session = await stack.enter_async_context(opened)
             connection = await session.dial(route, aim)
+            if connection.address in self.avoid:
+                # A technology of others that has no other address and does not look.
+                connection.sock.close()
+                raise SetAsideError(connection.address)
             return Dialled(connection=connection, keeps=session.keeps, session=stack.pop_all())
 
 

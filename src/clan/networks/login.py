@@ -22,16 +22,13 @@ from typing import TYPE_CHECKING
 from clan.errors import ClanError
 from clan.networks.connect import MOVE_POLL
 from clan.networks.hostkeys import Verdict, judge
-from clan.system.ssh import SESSION, login_command
+from clan.system.ssh import SESSION, SSH_FAILED, login_command
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from clan.networks.connect import Reached
     from clan.networks.hostkeys import FirstContact
-
-SSH_FAILED = 255
-"""The status by which `ssh` reports a failure of its own (ssh(1), EXIT STATUS)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ import click
 
 from clan import __version__
 from clan.cli.group import LazyGroup
-from clan.errors import ClanError, printable
+from clan.errors import ClanError, printable_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,12 +77,7 @@ def print_error(error: ClanError) -> None:
     color = False if os.environ.get("NO_COLOR") else None
     label = click.style("error:", fg="red", bold=True)
     for text in [str(fault) for fault in getattr(error, "faults", ())] or [str(error)]:
-        click.echo(f"{label} {_lines(text)}", err=True, color=color)
+        click.echo(f"{label} {printable_lines(text)}", err=True, color=color)
     if error.hint:
-        hint = f"{click.style('hint:', fg='cyan')} {_lines(error.hint)}"
+        hint = f"{click.style('hint:', fg='cyan')} {printable_lines(error.hint)}"
         click.echo(hint, err=True, color=color)
-
-
-def _lines(text: str) -> str:
-    """Return the text with what no terminal should get written out: a name may hold anything."""
-    return "\n".join(printable(line) for line in text.split("\n"))

@@ -92,7 +92,7 @@ def list_vars(option: str | None, machine: str | None, *, as_json: bool) -> None
 @click.pass_obj
 def get(option: str | None, id_: str, *, as_json: bool) -> None:
     """Print one var as it is. A secret is decrypted with your key, and nothing else shows it."""
-    from clan.errors import ClanError, printable
+    from clan.errors import ClanError, printable_lines
     from clan.vars.names import find, generator_of, parse
 
     desk = Desk.of(option)
@@ -112,7 +112,7 @@ def get(option: str | None, id_: str, *, as_json: bool) -> None:
             say_json({"id": id_, "base64": base64.b64encode(data).decode()})
         return
     if sys.stdout.isatty():  # where a value could be a command to the terminal
-        say(printable(data.decode("utf-8", "backslashreplace").removesuffix("\n")))
+        say(printable_lines(data.decode("utf-8", "backslashreplace").removesuffix("\n")))
     else:
         sys.stdout.flush()
         sys.stdout.buffer.write(data)

@@ -62,6 +62,14 @@ def clan_folder(given: str | None) -> Path:
     return next((folder for folder in (here, *here.parents) if (folder / FILE).exists()), here)
 
 
+def machines_of(folder: Path) -> list[str] | None:
+    """Return the names of the clan's machines; None for a lab that has no clan beside it."""
+    from clan.cli.context import load_clan
+    from clan.inventory.find import clan_file
+
+    return list(load_clan(str(folder)).machines) if clan_file(folder) else None
+
+
 @click.group()
 def lab() -> None:
     """Run the clan's machines on this computer, with real networks.
@@ -105,7 +113,7 @@ def up(place: Place) -> None:
     from clan.lab.state import require_root
 
     require_root()
-    config = schema.load(place.folder / FILE)
+    config = schema.load(place.folder / FILE, machines_of(place.folder))
     begun = time.monotonic()
     Lab.up(config, name=place.name, clan_dir=place.folder, report=_report)
     _report(f"{place.name} is up after {time.monotonic() - begun:.1f} s")

@@ -78,6 +78,8 @@ async def shell(
         host_key = key
         desk.record(key)
 
+    # Without a terminal nothing asks: not ssh either, by whatever window it might find.
+    options = request.options if context.interactive else (*request.options, "BatchMode=yes")
     fault: ClanError = HostKeyError(
         f"{MOST_TRIES} addresses answered, and none of them is {found.machine}"
     )
@@ -111,7 +113,7 @@ async def shell(
                 identity,
                 ssh=context.ssh(),
                 user=request.user or reached.route.user or "root",
-                options=request.options,
+                options=options,
                 command=request.command,
                 moved=partial(has_left, context, reached.underlay),
                 run=run,

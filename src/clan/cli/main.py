@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "network": ("clan.cli.network:network", "Show the networks and who answers on them."),
     "doctor": ("clan.cli.doctor:doctor", "Say what is wrong with a machine's networks, in words."),
     "ssh": ("clan.cli.ssh:ssh", "Log in to a machine over whichever network works now."),
+    "run": ("clan.cli.run:run", "Run a command on many machines at once."),
     "connect": ("clan.cli.connect:connect", "Open a stream to a machine (for ProxyCommand)."),
     "ssh-config": ("clan.cli.ssh_config:ssh_config", "Print the lines for ~/.ssh/config."),
     "known-hosts": ("clan.cli.known_hosts:known_hosts", "Answer ssh's questions for host keys."),

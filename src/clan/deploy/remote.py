@@ -29,6 +29,15 @@ class RemoteError(ClanError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a command ended; `status` 255 with words of ssh's in `errors` is ssh's own failure."""
+
+    status: int
+    output: bytes
+    errors: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Remote:
     """A machine that commands are run on. Each call is a login of its own."""
 
@@ -44,6 +53,17 @@ class Remote:
         """Run a shell command as root and return what it printed.
 
         Raises RemoteError with its last words, UnreachableError when nothing leads there.
+        """
+        done = await self.ended(command, stdin=stdin, limit=limit)
+        if done.status:
+            said = done.errors.decode("utf-8", "replace").strip()
+            raise RemoteError(said.splitlines()[-1] if said else f"exit status {done.status}")
+        return done.output
+
+    async def ended(self, command: str, *, stdin: bytes = b"", limit: float = 900.0) -> Ended:
+        """Run a shell command as root to its end, whichever that is.
+
+        Raises RemoteError after `limit` seconds, UnreachableError when nothing leads there.
         """
         capture = Capture(stdin)
         request = Request(
@@ -66,11 +86,8 @@ class Remote:
                 )
         except TimeoutError:
             raise RemoteError(f"{self.found.machine} did not answer in {limit:g} s") from None
-        if status:
-            said = b"".join([capture.errors, *capture.words]).decode("utf-8", "replace").strip()
-            last = said.splitlines()[-1] if said else f"exit status {status}"
-            raise RemoteError(last)
-        return capture.output
+        errors = b"".join([capture.errors, *capture.words])
+        return Ended(status=status, output=capture.output, errors=errors)
 
     async def program(self, *words: str, stdin: bytes = b"", limit: float = 900.0) -> Any:
         """Run the machine's own program and return its answer."""

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from clan.deploy.bundle import bundle
+from clan.deploy.remote import PROGRAM
 from clan.errors import ClanError, UnreachableError
 from clan.networks.observe import observe
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from clan.plan.render import Generation
 
 HASHES = "cat /var/lib/clan/current/hash /var/lib/clan/confirmed/hash 2>/dev/null || true"
+NOT_INSTALLED = "not-installed"
+INSTALLED = f"test -e {PROGRAM} || {{ echo {NOT_INSTALLED}; exit 0; }}; "
 RETRY = 1.0
 """Seconds between two tries to log in to a machine that changes its networks."""
 SPARE = 30.0
@@ -74,7 +77,10 @@ async def update(
     """Bring a machine to a generation. Nothing is raised: what fails is the outcome."""
     machine = remote.found.machine
     try:
-        hashes = (await remote.run(HASHES)).decode("ascii", "replace").split()
+        hashes = (await remote.run(f"{INSTALLED}{HASHES}")).decode("ascii", "replace").split()
+        if hashes == [NOT_INSTALLED]:
+            reason = f"it is not installed yet: `clan machines install {machine}`"
+            return Outcome(machine=machine, state="failed", reason=reason)
         if hashes == [generation.hash] * 2:
             return Outcome(machine=machine, state="unchanged")
         say("looking at its networks")

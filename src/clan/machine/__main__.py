@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from clan.machine import activate, apply, reserve, units
+from clan.machine.files import give_up_others
 from clan.machine.layout import CONFIRMED, CURRENT, MANIFEST, PROGRAM, Layout, sync, write
 from clan.machine.packages import install as install_packages
 from clan.machine.system import StepError, run
@@ -138,6 +139,7 @@ def uninstall() -> None:
         activate.disarm()
         before = LAYOUT.manifest(LAYOUT.chosen(CURRENT))
         units.stop_old(before, {})
+        give_up_others(LAYOUT, {})
         LAYOUT.choose(CURRENT, 0)
         LAYOUT.choose(CONFIRMED, 0)
         apply.apply(LAYOUT, before, {}, going_back=True)

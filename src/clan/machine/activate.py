@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from clan.machine import apply, packages, reserve, services, units
+from clan.machine.files import give_up_others
 from clan.machine.layout import CONFIRMED, CURRENT, PROGRAM, Layout, boot_id, write
 from clan.machine.system import BusyError, StepError, run
 
@@ -155,6 +156,7 @@ def activate(layout: Layout, number: int, limit: float) -> int:
         now.note(layout)
         layout.booted.touch()
         try:
+            give_up_others(layout, after)
             layout.choose(CURRENT, number)
             apply.apply(layout, before, after)
             apply.check(after)
@@ -226,11 +228,22 @@ def boot(layout: Layout) -> None:
     layout.prepare()
     packages.let_daemons_start()
     number = layout.chosen(CONFIRMED)
-    layout.choose(CURRENT, number)
+    manifest = layout.manifest(number)
     try:
-        apply.apply(layout, {}, layout.manifest(number), booting=True)
+        _start(layout, number, manifest)
+    except (StepError, OSError):
+        # For the rest of this boot at least: the disk may be full.
+        reserve.spend(layout)
+        _start(layout, number, manifest)
     finally:
         layout.booted.touch()
+
+
+def _start(layout: Layout, number: int, manifest: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):
+        give_up_others(layout, manifest)
+    layout.choose(CURRENT, number)
+    apply.apply(layout, {}, manifest, booting=True)
 
 
 def arm(layout: Layout, number: int, limit: float) -> None:
@@ -274,6 +287,7 @@ def _back(layout: Layout, now: Activation, reason: str, *, unheard: bool = False
         # What is wrong ends first: it may be what fills the disk.
         lambda: units.stop_old(wrong, right, changed=True),
         lambda: reserve.spend(layout),
+        lambda: give_up_others(layout, right),
         lambda: layout.choose(CURRENT, number),
         lambda: apply.apply(layout, wrong, right, going_back=True),
         lambda: services.restore(now.services, unheard=unheard),

@@ -42,15 +42,24 @@ def places(layout: Layout, manifest: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def give_up_others(layout: Layout, manifest: Mapping[str, Any]) -> None:
+    """Put back what stood where a generation wants no file, while the links still lead somewhere.
+
+    It comes before that generation is chosen, so that no place is without its file for a moment.
+    """
+    wanted = places(layout, manifest)
+    for path in _touched(layout).links:
+        if path not in wanted:
+            _give_up(layout, path)
+
+
 def place_files(layout: Layout, manifest: Mapping[str, Any]) -> None:
-    """Have exactly the links that a generation wants, and what was displaced put back elsewhere."""
+    """Have exactly the links that a generation wants, once it is chosen."""
     wanted = places(layout, manifest)
     before = _touched(layout)
     folders = sorted({*before.folders, *_missing_folders(layout, wanted)})
     _note(layout, Touched(links=tuple(sorted({*before.links, *wanted})), folders=tuple(folders)))
-    for path in before.links:
-        if path not in wanted:
-            _give_up(layout, path)
+    give_up_others(layout, manifest)
     for file in manifest.get("files", ()):
         if "secret" not in file:
             own(layout.state / CURRENT / "files" / file["path"].lstrip("/"), file)

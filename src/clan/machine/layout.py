@@ -121,9 +121,10 @@ class Layout:
         self.own.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.own.chmod(0o700)
         self.generation(0).mkdir(parents=True, exist_ok=True)
-        for folder in (self.state, self.generations):
+        self.run.mkdir(parents=True, exist_ok=True)
+        # Whatever the umask of whoever made them: daemons that are not root read what is theirs.
+        for folder in (self.state, self.generations, self.run):
             folder.chmod(0o755)
-        self.run.mkdir(mode=0o755, parents=True, exist_ok=True)
         empty = self.generation(0) / MANIFEST
         if not empty.exists():
             write(empty, b"{}")

@@ -1,0 +1,81 @@
+"""What is sent to a machine: one file, the same for the same generation, run by a bare Python."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import os
+import subprocess
+import zipfile
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.plan.test_render import EVERYTHING, rendered
+
+from clan.deploy.bundle import EPOCH, bundle, program
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PYTHONS = ("/usr/bin/python3",)
+"""The system's own, which has nothing of ours: on Debian 12, 3.11."""
+
+
+def test_the_same_generation_is_the_same_bytes() -> None:
+    generation = rendered(motd=EVERYTHING)
+    assert bundle(generation, token="t") == bundle(rendered(motd=EVERYTHING), token="t")
+    assert bundle(generation, token="t") != bundle(generation, token="u")
+
+
+def test_it_holds_the_generation_the_program_and_no_clock() -> None:
+    generation = rendered(motd=EVERYTHING)
+    with zipfile.ZipFile(io.BytesIO(bundle(generation, token="secret"))) as archive:
+        names = archive.namelist()
+        assert names == sorted(names)
+        assert {entry.date_time for entry in archive.infolist()} == {EPOCH}
+        assert archive.read("token") == b"secret"
+        for name, data in generation.files.items():
+            assert archive.read(f"generation/{name}") == data
+        inner = archive.read("generation/machine.pyz")
+    with zipfile.ZipFile(io.BytesIO(inner)) as archive:
+        assert set(archive.namelist()) == set(program())
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_a_bare_python_runs_it(tmp_path: Path, python: str) -> None:
+    if not os.access(python, os.X_OK):
+        pytest.skip(f"there is no {python}")
+    sent = tmp_path / "sent"
+    sent.write_bytes(bundle(rendered(motd=EVERYTHING), token="t"))
+    done = subprocess.run(
+        [python, "-I", sent, "status"],
+        stdin=subprocess.DEVNULL,
+        cwd=tmp_path,
+        env={},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert {"current", "confirmed", "generations"} <= set(json.loads(done.stdout))
+
+
+def test_a_part_of_it_runs_not_at_all(tmp_path: Path) -> None:
+    """The connection was cut while it was sent."""
+    whole = bundle(rendered(motd=EVERYTHING), token="t")
+    sent = tmp_path / "sent"
+    for length in (0, 1, len(whole) // 2, len(whole) - 1):
+        sent.write_bytes(whole[:length])
+        done = subprocess.run(
+            ["/usr/bin/python3", "-I", sent, "status"],
+            capture_output=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        assert done.returncode != 0 or length == 0
+        assert not done.stdout
+
+
+def test_what_runs_on_machines_is_the_oldest_python_s_language() -> None:
+    for name, data in program().items():
+        ast.parse(data, name, feature_version=(3, 11))

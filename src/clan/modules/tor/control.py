@@ -219,6 +219,8 @@ async def control(address: Address) -> AsyncIterator[Control]:
         yield found
     finally:
         writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 def keywords(line: str) -> dict[str, str]:

@@ -237,7 +237,7 @@ def test_a_running_tor_that_does_not_let_us_in_is_gone_around_with_a_word(lab: L
 @pytest.mark.usefixtures("route")
 def test_an_onion_whose_tor_restarts_answers_again_within_seconds(lab: Lab) -> None:
     took = []
-    for pause in (0, 1, 3, 8):
+    for pause in (0, 0, 0, 1, 1, 3, 8):
         lab.exec("nas", ["systemctl", "restart", "clan-tor-tor.service"])
         time.sleep(pause)
         begin = time.monotonic()
@@ -246,8 +246,8 @@ def test_an_onion_whose_tor_restarts_answers_again_within_seconds(lab: Lab) -> N
         took.append(time.monotonic() - begin)
     # Where the first stream meets what is left of the old service, and none is asked for beside it,
     # it is 183 s.
-    assert max(took) < 20, took
-    assert sorted(took)[1] < 10, took
+    assert max(took) < 15, took
+    assert sorted(took)[3] < 10, took
 
 
 @pytest.mark.usefixtures("route")

@@ -6,13 +6,17 @@ Its only authority is a port of this computer that nobody listens on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,6 +24,9 @@ from clan.modules.tor.control import ControlError, control
 from clan.modules.tor.process import own_tor
 from clan.modules.tor.torrc import network_lines
 from clan.networks.technology import DialError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 needs_tor = pytest.mark.skipif(shutil.which("tor") is None, reason="no tor on this computer")
 NOWHERE = network_lines(
@@ -142,26 +149,30 @@ def test_two_at_once_have_a_folder_each_and_share_what_was_learnt(tmp_path: Path
     assert not tors(tmp_path)
 
 
-async def refused(*, after: bool, words: bytes, match: str) -> None:
-    """Have a control port answer with these words, and see it refused; `after` the first line."""
-    ended = asyncio.Event()
+@contextlib.contextmanager
+def saying(words: bytes) -> Iterator[tuple[str, int]]:
+    """Listen at a port that says the same to whoever comes."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if after:
-            await reader.readline()
-        writer.write(words)
-        await reader.read()
-        writer.close()
-        await writer.wait_closed()
-        ended.set()
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(words)
+                while connection.recv(1000):
+                    pass
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with server:
-        with pytest.raises(ControlError, match=match):
-            async with control(("127.0.0.1", port)):
-                raise AssertionError("not let in")
-        await ended.wait()
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield server.getsockname()
+        thread.join()
+
+
+def let_in(address: tuple[str, int]) -> None:
+    async def main() -> None:
+        async with control(address):
+            raise AssertionError("nobody is let in there")
+
+    asyncio.run(main())
 
 
 def test_a_control_port_that_wants_a_password_is_left_alone() -> None:
@@ -169,9 +180,13 @@ def test_a_control_port_that_wants_a_password_is_left_alone() -> None:
         b"250-PROTOCOLINFO 1\r\n250-AUTH METHODS=HASHEDPASSWORD\r\n"
         b'250-VERSION Tor="0.4.9.11"\r\n250 OK\r\n'
     )
-    asyncio.run(refused(after=True, words=words, match="wants a password"))
+    with saying(words) as address, pytest.raises(ControlError, match="wants a password"):
+        let_in(address)
 
 
 def test_what_is_no_control_port_is_said_to_be_none() -> None:
-    words = b"SSH-2.0-OpenSSH_9.2\r\n"
-    asyncio.run(refused(after=False, words=words, match=r"no control port: 'SSH-2\.0"))
+    with (
+        saying(b"SSH-2.0-OpenSSH_9.2\r\n") as address,
+        pytest.raises(ControlError, match=r"no control port: 'SSH-2\.0"),
+    ):
+        let_in(address)

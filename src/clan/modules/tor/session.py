@@ -31,12 +31,13 @@ if TYPE_CHECKING:
     import socket
 
     from clan.model.route import Network, Route
-    from clan.modules.tor.ports import Address
 
 CIRCUIT_LIMIT = 60.0
 """Seconds until the service's answer, with a Tor that knows its network."""
-AGAIN = 4.0
+AGAIN = 3.5
 """Seconds of silence after which a stream is asked for again; one takes 1 to 4 s."""
+FETCH = 1.0
+"""Seconds that the service's descriptor is given then to be there anew."""
 FAILURES = 4
 """Streams that fail, not those that hang, after which no other is asked for."""
 
@@ -114,7 +115,7 @@ class TorSession(Session):
 
     async def _streams(self, tor: RunningTor, name: str, port: int) -> _Stream:
         """Ask for a stream, and again while none comes; the first is used."""
-        tries = _Tries(tor.socks, name, port)
+        tries = _Tries(tor, name, port)
         attempts = round(CIRCUIT_LIMIT / AGAIN)
         try:
             async with asyncio.timeout(CIRCUIT_LIMIT):
@@ -144,22 +145,32 @@ class _Stream:
 class _Tries:
     """Asks for streams to one service until one is refused for good."""
 
-    def __init__(self, socks: Address, name: str, port: int) -> None:
-        self.socks = socks
+    def __init__(self, tor: RunningTor, name: str, port: int) -> None:
+        self.tor = tor
         self.name = name
         self.port = port
         self.final: DialError | None = None
+        self.begun = 0
         self.failed = 0
 
     async def one(self) -> _Stream:
-        """Ask once; after others failed, only after a moment."""
+        """Ask once; after others failed, only after a moment.
+
+        After others hung, what Tor knows of the service may be old: introductions that are still
+        confirmed, and lead nowhere. It does not look again by itself while they are.
+        """
         if self.final is not None:
             raise self.final
         clock = asyncio.get_running_loop().time
+        self.begun += 1
         await asyncio.sleep(self.failed * 0.5)
+        if self.begun > self.failed + 1:
+            with contextlib.suppress(ControlError):  # then the stream is asked for as it is
+                await self.tor.control.look_up(self.name)
+                await asyncio.sleep(FETCH)
         begin = clock()
         try:
-            sock = await stream(self.socks, self.name, self.port)
+            sock = await stream(self.tor.socks, self.name, self.port)
         except DialError as refused:
             self.failed += 1
             if isinstance(refused, FinalError) or self.failed == FAILURES:

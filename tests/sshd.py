@@ -39,9 +39,9 @@ class Sshd:
     key: str
 
 
-def make_key(path: Path) -> str:
-    """Make an Ed25519 key pair and return its public half."""
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
+def make_key(path: Path, kind: str = "ed25519") -> str:
+    """Make a key pair and return its public half."""
+    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", str(path)], check=True)
     return " ".join(Path(f"{path}.pub").read_text().split()[:2])
 
 
@@ -54,12 +54,14 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, name: str, keys: Keys, *, address: str = "127.0.0.1") -> Iterator[Sshd]:
-    """Run an ssh server called `name` until the context is left."""
+def serving(
+    folder: Path, name: str, keys: Keys, *, address: str = "127.0.0.1", kind: str = "ed25519"
+) -> Iterator[Sshd]:
+    """Run an ssh server called `name`, with a host key of one kind, until the context is left."""
     if SSHD is None:
         pytest.skip("no sshd on this computer (Debian: openssh-server)")
     host_key = folder / f"{name}.host"
-    public = make_key(host_key)
+    public = make_key(host_key, kind)
     port = free_port()
     config = folder / f"{name}.conf"
     config.write_text(

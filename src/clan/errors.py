@@ -60,6 +60,11 @@ def printable(text: str) -> str:
     )
 
 
+def printable_lines(text: str) -> str:
+    """Return text of several lines, each as `printable` has it: a name in it may hold anything."""
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
 def dotted(key: Sequence[str | int]) -> str:
     """Write a key path as TOML would: `machines.nas.tags[0]`, quoting what is not a bare key."""
     text = ""

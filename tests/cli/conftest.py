@@ -4,10 +4,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
+from tests.cli.family import Family
+from tests.sshd import Keys, Sshd, make_key, serving
 
 from clan.cli.main import main
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -48,3 +51,27 @@ def clan(home: Path, capfd: pytest.CaptureFixture[str]) -> Run:
         return Result(code=stop.value.code, out=out, err=err)
 
     return run
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    identity = tmp_path / "id"
+    make_key(identity)
+    return Keys(identity=identity)
+
+
+@pytest.fixture
+def nas(tmp_path: Path, keys: Keys) -> Iterator[Sshd]:
+    with serving(tmp_path, "nas", keys) as server:
+        yield server
+
+
+@pytest.fixture
+def impostor(tmp_path: Path, keys: Keys) -> Iterator[Sshd]:
+    with serving(tmp_path, "impostor", keys) as server:
+        yield server
+
+
+@pytest.fixture
+def family(tmp_path: Path, keys: Keys) -> Family:
+    return Family(tmp_path / "family", keys)

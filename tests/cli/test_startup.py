@@ -12,7 +12,7 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-HEAVY = {"asyncio", "rich", "pydantic", "tomlkit", "tree_sitter"}
+HEAVY = {"asyncio", "rich", "pydantic", "tomlkit", "tree_sitter", "pyrage"}
 CODE = """
 import sys
 from clan.cli.main import main
@@ -70,6 +70,8 @@ def folder(tmp_path: Path) -> Path:
         ["machines", "delete", "--help"],
         ["instances", "add", "--help"],
         ["select", "--help"],
+        ["vars", "--help"],
+        ["vars", "keys", "remove", "--help"],
         ["completion", "bash"],
     ],
 )
@@ -91,6 +93,17 @@ def test_listing_networks_imports_nothing_that_only_connecting_needs(tmp_path: P
     out, heavy = run(tmp_path, "network", "list")
     assert all(name in out for name in modules)
     assert heavy == "pydantic"
+
+
+def test_a_public_value_is_read_without_what_only_secrets_need(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from clan.vars.store import Store;"
+        "store = Store.of(Path(sys.argv[1]), {}); store.write('nas', 'a', 'b', 'c');"
+        "assert store.host_key('nas') is None and store.read('nas', 'a', 'b') == 'c';"
+        "print(*{'pyrage', 'asyncio', 'pydantic', 'tomllib'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    assert subprocess.run(command, check=True, capture_output=True).stdout.strip() == b""
 
 
 COMPLETIONS = [

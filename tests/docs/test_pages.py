@@ -67,7 +67,13 @@ def parse(words: list[str]) -> None:
         rest = [*context._protected_args, *context.args]
         name, found, rest = command.resolve_command(context, rest)
         assert found is not None
-        context = found.make_context(name, rest, parent=context)
+        try:
+            context = found.make_context(name, rest, parent=context)
+        except click.BadParameter as fault:
+            # A file of the reader's; all else about the command was right until then.
+            if fault.param is not None and isinstance(fault.param.type, click.File | click.Path):
+                return
+            raise
         command = found
     inner = context.params.get("command") or ()
     if command.name in {"run", "exec"} and inner[:1] == ("clan",):

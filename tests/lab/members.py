@@ -22,6 +22,7 @@ from clan.model.plan import (
 )
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterable
 
     from clan.lab.lab import Lab
@@ -47,12 +48,14 @@ wg pubkey <"$1/privatekey"
 
 
 class Members:
-    """A lab's machines and their clan's only instance."""
+    """A lab's machines and their clan's WireGuard network."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.clan = open_clan(lab.clan_dir / "clan.toml")
-        (self.instance,) = self.clan.instances.values()
+        (self.instance,) = [
+            each for each in self.clan.instances.values() if each.module.name == "wireguard"
+        ]
         self.machines = [
             machine for members in self.instance.members.values() for machine in members
         ]
@@ -70,7 +73,22 @@ class Members:
             install = f"apt-get -q update && apt-get -q -y install {' '.join(packages)}"
             self.lab.exec(machine, ["sh", "-c", install])
             self.ship(machine)
+            can = "from clan.machine import wireguard; raise SystemExit(not wireguard.available())"
+            if self.python(machine, can, check=False).returncode:
+                self.lab.exec(machine, ["apt-get", "-q", "-y", "install", "wireguard-go"])
             self.make_key(machine, "keep")
+
+    def python(
+        self, machine: str, program: str, *, text: str | None = None, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a Python program on a machine, with what was shipped there."""
+        words = ["env", f"PYTHONPATH={PROGRAM}", "python3", "-c", program]
+        return self.lab.exec(machine, words, text=text, check=check)
+
+    def remove(self, machine: str) -> None:
+        """Have a machine take its interface away."""
+        name = self.link(machine).name
+        self.python(machine, f"from clan.machine import wireguard; wireguard.remove({name!r})")
 
     def ship(self, machine: str) -> None:
         """Put `clan.machine` there, and nothing else of clan."""
@@ -105,11 +123,7 @@ class Members:
             "links": [each.to_json() for each in plan if isinstance(each, WireguardLink)],
         }
         self.write_names(machine, plan)
-        done = self.lab.exec(
-            machine,
-            ["env", f"PYTHONPATH={PROGRAM}", "python3", "-c", _APPLY],
-            text=json.dumps(shape),
-        )
+        done = self.python(machine, _APPLY, text=json.dumps(shape))
         missing: list[str] = json.loads(done.stdout)
         return missing
 

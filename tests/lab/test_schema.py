@@ -191,17 +191,18 @@ routers = st.builds(
 )
 
 
-@given(routers, st.sampled_from(Families), st.sampled_from(Mdns), st.booleans())
+@given(routers, st.sampled_from(Families), st.sampled_from(Mdns), st.booleans(), st.booleans())
 def test_what_is_written_down_is_read_back(
-    router: Router, families: Families, mdns: Mdns, clan: bool
+    router: Router, families: Families, mdns: Mdns, clan: bool, tor: bool
 ) -> None:
     config = LabConfig(
         sites={"home": Site(router=router, ip=families)},
         machines={"nas": Machine(site="home", mdns=mdns, clan=clan)},
         admin="home",
+        tor=tor,
     )
     read = schema.parse(schema.dump(config))
-    assert read.machines == config.machines
+    assert (read.machines, read.tor) == (config.machines, tor)
     found = read.sites["home"].router
     assert (found.nat, found.lets_out, found.rate) == (router.nat, router.lets_out, router.rate)
     assert (found.delay, found.loss) == pytest.approx((router.delay, router.loss))

@@ -150,6 +150,7 @@ def test_a_controller_calls_controllers_and_lets_every_peer_in_from_everywhere(d
                 public_key=key("server1"),
                 allowed_ips=(f"{ONE}/56",),
                 endpoint="vpn1.example.com:51820",
+                keepalive=25,
             ),
             *(
                 WireguardPeer(
@@ -170,7 +171,12 @@ def test_what_else_a_controller_has(desk: Desk) -> None:
     link = next(each for each in found if isinstance(each, WireguardLink))
     assert found == [
         Package(name="wireguard-tools"),
-        Key(path=link.private_key, kind="wireguard", generator="wireguard-keys-vpn"),
+        Key(
+            path=link.private_key,
+            kind="wireguard",
+            generator="wireguard-keys-vpn",
+            public="key of server2",
+        ),
         Opening(protocol=Protocol.UDP, port=51821),
         # First this, or a default route learnt from the router goes as forwarding comes.
         Sysctl(key="net.ipv6.conf.*.accept_ra", value="2", instead_of="1"),

@@ -5,6 +5,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,8 +20,6 @@ from clan.networks.memory import (
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 def test_what_worked_clears_what_failed_there_and_only_there() -> None:
@@ -40,17 +39,24 @@ def test_a_failure_keeps_what_was_measured_before() -> None:
 
 
 def test_a_bad_address_is_passed_over_for_a_while() -> None:
-    memory = Memory().set_aside(network="lan", address="192.168.1.5:22", now=100)
-    assert memory.bad_addresses(101) == {"192.168.1.5:22"}
-    assert memory.bad_addresses(100 + BAD_ADDRESS_LIFE) == frozenset()
-    assert memory.bad_addresses(50) == frozenset(), "a clock that went back must not lock it out"
+    memory = Memory().set_aside(network="lan", address="192.168.1.5:22", host_key="k", now=100)
+    assert memory.bad_addresses(101, "k") == {"192.168.1.5:22"}
+    assert memory.bad_addresses(100 + BAD_ADDRESS_LIFE, "k") == frozenset()
+    back = memory.bad_addresses(50, "k")
+    assert back == frozenset(), "a clock that went back must not lock it out"
+
+
+@pytest.mark.parametrize("key", [None, "new"])
+def test_with_another_key_demanded_no_address_is_bad(key: str | None) -> None:
+    memory = Memory().set_aside(network="lan", address="192.168.1.5:22", host_key="old", now=100)
+    assert memory.bad_addresses(101, key) == frozenset()
 
 
 def test_memory_is_bounded() -> None:
     memory = Memory()
     for number in range(3 * MOST_MARKS):
         memory = memory.worked("lan", f"place {number}", rtt=1, address="a", now=number)
-        memory = memory.set_aside(network="lan", address=f"a{number}", now=number)
+        memory = memory.set_aside(network="lan", address=f"a{number}", host_key="k", now=number)
         memory = memory.handed(
             Used(process=number, network="lan", address="a", by_multicast=True, at=number)
         )
@@ -82,7 +88,7 @@ def test_a_burst_of_probes_is_allowed_then_refused() -> None:
 def test_memory_survives_the_file(tmp_path: Path) -> None:
     memories = Memories(tmp_path / "reach")
     memory = Memory().worked("lan", "home", rtt=0.5, address="[fe80::1%eth0]:22", now=1)
-    memory = memory.set_aside(network="lan", address="b", now=2)
+    memory = memory.set_aside(network="lan", address="b", host_key="k", now=2)
     memory = memory.handed(Used(process=7, network="lan", address="b", by_multicast=True, at=3))
     memories.update("nas", lambda _: memory)
     assert memories.read("nas") == memory
@@ -108,7 +114,7 @@ def test_a_broken_file_is_an_empty_memory(
     (folder / "nas.json").write_bytes(text)
     memory = Memories(folder).read("nas")
     assert memory == Memory() or memory.marks == ()
-    memory.bad_addresses(1.0)
+    memory.bad_addresses(1.0, "k")
     memory.take_probe(1.0)
 
 

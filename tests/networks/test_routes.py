@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from clan.inventory.open import open_clan
 from clan.model.exports import Var
 from clan.model.inventory import Target
 from clan.model.route import Jump, Network, Route
-from clan.networks.routes import MOST_TABLES, Destination, RouteTable, fingerprint
+from clan.networks.routes import MOST_TABLES, Destination, RouteTable, destination, fingerprint
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +40,32 @@ def test_what_is_kept_is_read_back_whole(tmp_path: Path, clan_file: Path) -> Non
     assert table.read("nas") is None
     table.write("nas", fingerprint(clan_file), NAS)
     assert table.read("nas") == NAS
+
+
+def test_who_logs_in_to_a_jump_host_is_who_logs_in_to_that_machine(clan_file: Path) -> None:
+    clan_file.write_text(JUMPS)
+    clan = open_clan(clan_file)
+    routes = {name: destination(clan, name).routes[0] for name in ("a", "b", "c")}
+    assert routes["a"].jumps[0].target.user == "anna"
+    assert routes["b"].jumps[0].target.user == "me"
+    assert routes["c"].jumps[0].target.user is None, "one that is no machine is ssh's own matter"
+
+
+JUMPS = """
+[meta]
+name = "family"
+[machines.vps]
+deploy.targetHost = "anna@vps.example.com"
+[machines]
+a = {}
+b = {}
+c = {}
+[instances.internet.roles.default.machines]
+vps = {}
+a.settings = { host = "10.0.0.5", jumpHosts = ["vps"] }
+b.settings = { host = "10.0.0.6", jumpHosts = ["me@vps"] }
+c.settings = { host = "10.0.0.7", jumpHosts = ["hop.example.com"] }
+"""
 
 
 @pytest.mark.parametrize("change", ["clan.toml", "modules/own.py"])

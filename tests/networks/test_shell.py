@@ -6,7 +6,7 @@ import asyncio
 import getpass
 import shutil
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -108,6 +108,19 @@ def test_a_move_during_the_login_begins_it_anew_and_the_command_runs_once(
     # What ssh said of the stream that was taken from it is nobody's concern.
     assert capfd.readouterr() == ("hello\n", "")
     assert len(traveller.recorded) == 1
+
+
+def test_a_network_gained_during_the_login_is_no_move(
+    nas: Sshd, keys: Keys, tmp_path: Path
+) -> None:
+    both = replace(HOME, key="both", sources=(*HOME.sources, "2001:db8:1::/64"))
+
+    def now() -> Underlay:
+        return both if traveller.told else HOME
+
+    traveller = Traveller(now)
+    assert traveller.log_in(nas, keys, tmp_path, "exit 7") == 7
+    assert len(traveller.told) == 1
 
 
 def test_a_session_that_runs_outlives_a_move(nas: Sshd, keys: Keys, tmp_path: Path) -> None:

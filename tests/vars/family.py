@@ -106,6 +106,18 @@ def made(
     return Generator(name=name, files=declared, make=make or make_all, machine=machine)
 
 
+def pair() -> Generator:
+    """Return a generator of a secret and a public file with the same text in them."""
+
+    def make(inputs: Inputs) -> Mapping[str, bytes]:
+        del inputs
+        value = os.urandom(8).hex().encode()
+        return {"private": value, "public": value}
+
+    files = (VarFile(name="private"), VarFile(name="public", secret=False))
+    return Generator(name="pair", files=files, make=make, machine="nas")
+
+
 def wireguard(machine: str = "nas", name: str = "wireguard-keys-vpn") -> Generator:
     """Return a key that is born on its machine."""
     files = (VarFile(name="privatekey"), VarFile(name="publickey", secret=False))

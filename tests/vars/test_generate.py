@@ -11,9 +11,10 @@ from tests.vars.family import Counter, Family, Machines, changed, made, wireguar
 from clan.errors import ClanError, UsageError
 from clan.model.exports import Var
 from clan.model.generator import Generator, Inputs, Needed, Prompt, VarFile
+from clan.vars.age import new_key
 from clan.vars.names import GeneratorId
 from clan.vars.need import Request, steps
-from clan.vars.readers import reencrypt
+from clan.vars.readers import admit, reencrypt
 from clan.vars.rotation import Rotation, rotations
 
 if TYPE_CHECKING:
@@ -26,6 +27,18 @@ TOKEN = Var(machine="nas", generator="token", file="value")
 def told(outcomes: object) -> list[tuple[str, bool, str]]:
     assert isinstance(outcomes, list)
     return [(str(each.id), each.made, each.why) for each in outcomes]
+
+
+def test_new_values_for_one_machine_are_its_own(family: Family) -> None:
+    declared = made("token"), made("wifi", machine=None), made("token", machine="vps")
+    family.generate(*declared)
+    nas = Request(machines=frozenset({"nas"}), regenerate=True)
+    assert [str(each.id) for each in family.generate(*declared, request=nas)] == ["nas/token"]
+    more = (*declared, made("ca", machine=None))
+    assert [str(each.id) for each in family.generate(*more, request=nas)] == [
+        "nas/token",
+        "shared/ca",  # it is missing, and nas uses it
+    ]
 
 
 def test_what_is_missing_is_made_once(family: Family) -> None:
@@ -62,12 +75,14 @@ def test_a_machine_reads_its_secrets_from_the_moment_it_has_an_identity(family: 
     )
     declared = made("token"), shared, only_ours
     family.generate(*declared)
-    nas = family.machine("nas")
     wifi, paper = (
         Var(machine=m, generator=g, file="value") for m, g in ((None, "wifi"), ("nas", "paper"))
     )
+    nas, key = new_key()
     assert not family.readable_by(nas, TOKEN)
-    done = reencrypt(family.store, family.graph(*declared), "nas")
+    done = admit(family.store, family.graph(*declared), "nas", key)
+    with pytest.raises(ClanError, match="no key to encrypt to"):
+        admit(family.store, family.graph(*declared), "vps", f"{key}\nage1other")
     assert {str(each) for each in done} == {"nas/token", "shared/wifi"}
     assert family.readable_by(nas, TOKEN)
     assert family.readable_by(nas, wifi)
@@ -161,6 +176,33 @@ def test_an_upgrade_remakes_public_values_and_leaves_secrets_whole(
     assert told(family.generate(*upgraded)) == [("nas/token", False, why)]
 
 
+def test_a_renamed_machine_keeps_its_values(family: Family) -> None:
+    def declared(machine: str) -> tuple[Generator, ...]:
+        base = made("base", machine=machine)
+        id_ = changed(made("id", secret=False, machine=machine), depends=("base", "ca"))
+        return base, id_, made("ca", machine=None)
+
+    family.generate(*declared("nas"))
+    per_machine = family.store.folder / "per-machine"
+    (per_machine / "nas").rename(per_machine / "vps")
+    assert family.generate(*declared("vps")) == []
+
+
+def test_what_depends_on_a_value_that_is_only_due_is_left_alone(family: Family) -> None:
+    base = made("base")
+    after = changed(made("after", secret=False), depends=("base",))
+    family.generate(base, after)
+    outcomes = told(family.generate(changed(base, version=2), after))
+    assert outcomes == [("nas/base", False, "version 1 became 2")]
+
+
+def test_a_public_value_with_another_dependency_is_made_again(family: Family) -> None:
+    after = made("after", secret=False)
+    family.generate(made("base"), after)
+    outcomes = told(family.generate(made("base"), changed(after, depends=("base",))))
+    assert outcomes == [("nas/after", True, "it depends on others than before")]
+
+
 def test_another_function_of_the_same_version_changes_nothing(family: Family) -> None:
     family.generate(made("id", secret=False))
     assert family.generate(made("id", secret=False, make=Counter())) == []
@@ -216,6 +258,15 @@ def test_a_machine_that_does_not_answer_makes_its_key_at_the_next_update(family:
     due = Rotation(what=what, why="asked for", since=since, replace=True)
     assert rotations(family.store, "nas") == (due,)
     assert family.store.read("nas", "wireguard-keys-vpn", "publickey") == "key 1"
+
+
+def test_an_upgrade_leaves_a_machines_own_key_whole(family: Family) -> None:
+    machines = Machines("nas")
+    family.birthplace = machines
+    family.generate(wireguard())
+    outcomes = told(family.generate(changed(wireguard(), version=2)))
+    assert outcomes == [("nas/wireguard-keys-vpn", False, "version 1 became 2")]
+    assert len(machines.asked) == 1
 
 
 def test_what_needs_a_key_of_a_silent_machine_waits_for_it(family: Family) -> None:

@@ -11,10 +11,10 @@ from tests.vars.family import Counter, Family, Machines, changed, made, wireguar
 from clan.errors import ClanError, UsageError
 from clan.model.exports import Var
 from clan.model.generator import Generator, Prompt, VarFile
-from clan.vars.admins import Admin, login_key, path_of, read_admins, write_record
+from clan.vars.admins import Admin, login_key, login_keys, path_of, read_admins, write_record
 from clan.vars.age import new_key
 from clan.vars.people import add_admin, remove_admin
-from clan.vars.rotation import rotations
+from clan.vars.rotation import HOST_KEY, Rotation, leave_word, rotations, settle
 from clan.vars.survey import check
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def test_who_joins_reads_what_was_there_before(family: Family) -> None:
     family.generate(made("token"))
     ben = with_ben(family, made("token"))
     assert family.readable_by(ben, TOKEN)
-    assert read_admins(family.store.folder)["ben"].logins == (LOGIN,)
+    assert login_keys(family.store.folder) == (LOGIN,)
     assert family.generate(made("token")) == []  # the same value, only more readers
 
 
@@ -85,15 +85,34 @@ def test_machines_that_they_could_log_in_to_replace_their_own_keys(family: Famil
     assert [each.replace for each in rotations(family.store, "vps")] == [False]
 
 
+def test_who_could_log_in_nowhere_read_no_machines_own_keys(family: Family) -> None:
+    family.machine("nas")
+    family.admin("ben", here=False)
+    assert remove(family, wireguard()).machines == ()
+    assert rotations(family.store, "nas") == ()
+
+
+def test_a_key_that_is_to_be_made_and_then_to_be_replaced_is_replaced(family: Family) -> None:
+    for replaces in (False, True, False):
+        word = Rotation(what=HOST_KEY, why="because", since=STAMP, replace=replaces)
+        leave_word(family.store, "nas", [word])
+    assert [each.replace for each in rotations(family.store, "nas")] == [True]
+    settle(family.store, "nas", HOST_KEY)
+    assert rotations(family.store, "nas") == ()
+    assert list(family.store.place("nas", "x").parent.iterdir()) == []
+
+
 def test_what_only_a_person_knows_is_left_to_one_and_stays_due(family: Family) -> None:
     family.ask = lambda _, __: "secret"
     for_life = changed(made("address"), for_life=True)
     own = changed(wireguard(), for_life=True)
     family.birthplace = Machines("nas")
+    family.machine("nas")
     family.generate(login(), for_life, own)
     ben = with_ben(family, login(), for_life, own)
     done = remove(family, login(), for_life, own)
     assert done.rotated == ()
+    assert [each.what for each in rotations(family.store, "nas")] == ["identity", "host-key"]
     assert [(str(id_), why) for id_, why in done.by_hand] == [
         ("nas/login", "only a person knows another value"),
         ("nas/address", "it is for life: others must admit the machine again"),
@@ -148,6 +167,7 @@ def test_a_removal_that_was_cut_short_is_seen_and_goes_on(family: Family) -> Non
     with_ben(family, token)
     ben = read_admins(family.store.folder)["ben"]
     path_of(family.store.folder, "ben").write_bytes(write_record(replace(ben, leaving=True)))
+    assert login_keys(family.store.folder) == ()
     found = check(family.store, family.graph(token), ("nas", "vps"))
     assert [(each.id, each.wrong) for each in found] == [("ben", True), ("nas/token/value", True)]
     assert [str(each) for each in remove(family, token).rotated] == ["nas/token"]

@@ -9,9 +9,12 @@ from tests.vars.family import Family, changed, made, wireguard
 from tests.vars.test_people import login
 
 from clan.errors import ClanError
+from clan.vars.admins import Admin
+from clan.vars.age import new_key
 from clan.vars.change import set_answer, set_value, settable
 from clan.vars.names import find
 from clan.vars.need import Request
+from clan.vars.people import add_admin
 from clan.vars.survey import State, check, prune, states
 
 if TYPE_CHECKING:
@@ -119,6 +122,16 @@ def test_an_answer_given_beforehand_is_used_once_and_never_kept_in_the_clear(
     assert [each.made for each in family.generate(login())] == [True]
     assert family.store.reveal(find("nas/login/hash", graph.vars())) == "sesame"
     assert not list(family.store.folder.rglob("answer"))
+
+
+def test_an_answer_is_read_by_an_admin_who_joins_before_it_is_used(family: Family) -> None:
+    graph = family.graph(login())
+    var, _, _ = settable(graph, "nas/login/password")
+    set_answer(family.store, graph, var, b"sesame", STAMP)
+    secret, public = new_key()
+    add_admin(family.store, graph, Admin(name="ben", key=public))
+    family.sits_here(secret)
+    assert [each.made for each in family.generate(login())] == [True]
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,7 @@ def check(option: str | None, *, as_json: bool) -> None:
 
     try:
         clan = open_clan(context.clan_file(option))
+        context.generators(option, clan)
     except InventoryError as error:
         if as_json:
             faults = [fault_json(fault) for fault in error.faults]

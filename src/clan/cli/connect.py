@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import os
 import socket
 import stat
@@ -17,8 +17,10 @@ from clan.cli.ask import has_terminal
 from clan.cli.command import Command
 from clan.cli.complete import instance_names, machine_names
 from clan.cli.reach import Reach, only, straight_to
+from clan.errors import ClanError
 
 if TYPE_CHECKING:
+    from clan.cli.keeper import Give
     from clan.networks.choose import Action
     from clan.networks.routes import Destination
 
@@ -73,21 +75,29 @@ def connect(
     and nothing stands between ssh and the machine. Only ssh's port proves by its host key that
     the machine answers: other ports are as trustworthy as the network they are reached over.
     """
+    from clan.cli.keeper import kept
     from clan.networks.choose import Action
 
     reach = Reach.of(clan_dir)
     found = reach.destination(machine)
     found = straight_to(found, target_host) if target_host else only(found, network)
     handing_over = not stdio and _ssh_waits_for_descriptor()
-    stream = asyncio.run(
-        _connect(
+    caller = os.getppid()
+
+    async def work(give: Give) -> None:
+        await _connect(
             reach,
             found,
+            give,
+            caller=caller,
             port=None if port == SSH_PORT else port,
             action=Action(action),
             explain=explain,
         )
-    )
+
+    stream = kept(work, apart=_may_keep(found))
+    if stream is None:
+        return  # this process kept it, and it is over
     if handing_over:
         with socket.socket(fileno=1) as ssh:
             socket.send_fds(ssh, [b"\0"], [stream.fileno()])
@@ -96,15 +106,35 @@ def connect(
         carry(stream)
 
 
+def _may_keep(found: Destination) -> bool:
+    """Whether a way to the machine may need something that has to live as long as the stream."""
+    from clan.networks.registry import technology
+
+    for reference in {route.network.technology for route in found.routes}:
+        # One that cannot be loaded rules itself out, in the words that the race has for it.
+        with contextlib.suppress(ClanError):
+            if technology(reference).traits.keeps:
+                return True
+    return False
+
+
 async def _connect(
-    reach: Reach, found: Destination, *, port: int | None, action: Action, explain: bool
-) -> socket.socket:
+    reach: Reach,
+    found: Destination,
+    give: Give,
+    *,
+    caller: int,
+    port: int | None,
+    action: Action,
+    explain: bool,
+) -> None:
     from clan.networks.connect import reach as reach_machine
     from clan.networks.memory import Used
 
     async with reach_machine(
         found.machine,
         found.routes,
+        host_key=reach.host_key(found.machine),
         context=reach.context(interactive=has_terminal()),
         memories=reach.memories,
         action=action,
@@ -116,7 +146,7 @@ async def _connect(
             text = shown(found.machine, reached.attempts, reached.excluded, action=action)
             click.echo(text, err=True)
         used = Used(
-            process=os.getppid(),
+            process=caller,
             network=reached.route.network.name,
             address=reached.connection.address,
             by_multicast=reached.by_multicast,
@@ -124,8 +154,7 @@ async def _connect(
         )
         # `clan known-hosts`, run by the same ssh, has to know where the key it is shown came from.
         reach.memories.update(found.machine, lambda known: known.handed(used))
-        reached.connection.sock.setblocking(True)
-        return reached.connection.sock
+        await give(reached.connection.sock, keeps=reached.keeps)
 
 
 def _ssh_waits_for_descriptor() -> bool:

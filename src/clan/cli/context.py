@@ -15,6 +15,7 @@ from clan.inventory.find import find_clan
 if TYPE_CHECKING:
     from clan.errors import Fault
     from clan.model.clan import Clan
+    from clan.vars.graph import Graph
 
 
 def clan_file(option: str | None) -> Path:
@@ -29,6 +30,21 @@ def load_clan(option: str | None) -> Clan:
     clan = open_clan(clan_file(option))
     show_warnings(clan.warnings)
     return clan
+
+
+def generators(option: str | None, clan: Clan) -> Graph:
+    """Ask the clan's modules for their generators. InventoryError has all faults, with lines."""
+    from clan.errors import InventoryError
+    from clan.vars.graph import graph
+
+    try:
+        return graph(clan)
+    except InventoryError as error:
+        from clan.inventory.locate import located
+        from clan.inventory.source import read_source
+
+        faults = located(list(error.faults), read_source(clan_file(option)))
+        raise InventoryError(faults) from None
 
 
 def show_warnings(warnings: tuple[Fault, ...]) -> None:

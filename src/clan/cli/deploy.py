@@ -17,12 +17,15 @@ from clan.cli.output import note, say, say_json, table, terminal_width
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from clan.deploy.remote import Remote
     from clan.deploy.update import Outcome
 
 AT_ONCE = 16
 """Machines that are worked on at once."""
-CONFIRM = 60.0
-"""Seconds after which an update that nobody confirms is undone."""
+SPARE = 30.0
+"""Seconds that a confirmation has beyond what the slowest network needs to return."""
+PAUSE = 10.0
+"""Seconds between two tries to reach a machine that is waited for."""
 OFFLINE = 4
 """Exit code when nothing failed, and some machines could not be reached."""
 PACKAGES = ("age", "nftables")
@@ -34,10 +37,9 @@ _target = click.option(
 _limit = click.option(
     "--confirm-timeout",
     type=click.FloatRange(5, 3600),
-    default=CONFIRM,
-    show_default=True,
     metavar="SECONDS",
-    help="Go back unless a fresh login confirms within this time.",
+    help="Go back unless a fresh login confirms within this time (default: what the machine's "
+    "slowest network needs to return, and 30 s).",
 )
 
 
@@ -112,6 +114,7 @@ def _show_changes(before: dict[str, Any], after: Any, *, nothing: str) -> None:
     help="What to do while the machine's host key is not known.",
 )
 @_limit
+@_json
 @click.pass_obj
 def install(
     option: str | None,
@@ -119,7 +122,8 @@ def install(
     *,
     target_host: str | None,
     host_key: str,
-    confirm_timeout: float,
+    confirm_timeout: float | None,
+    as_json: bool,
 ) -> None:
     """Make MACHINE, a Debian with an ssh server, a member of the clan, and update it."""
     from clan.deploy.bundle import bundle
@@ -127,11 +131,10 @@ def install(
     fleet = Fleet.of(option)
     (name,) = fleet.chosen([machine], [])
     remote = fleet.remote(name, target_host=target_host, policy=host_key)
-    progress = Progress([name], quiet=False)
-    progress(name, "installing")
+    Progress([name], quiet=as_json)(name, "installing")
     answer = asyncio.run(remote.send(bundle(), "install", *PACKAGES))
     fleet.admit(name, identity=answer["identity"], host_key=answer["host_key"])
-    _update(fleet, [name], target_host=target_host, limit=confirm_timeout)
+    _update(fleet, [name], target_host=target_host, limit=confirm_timeout, as_json=as_json)
 
 
 @click.command(
@@ -156,6 +159,7 @@ def install(
     shell_complete=instance_names,
     help="Confirm although this network does not answer any more.",
 )
+@click.option("--wait", is_flag=True, help="Wait for machines that are offline.")
 @_json
 @click.pass_obj
 def update(
@@ -164,9 +168,10 @@ def update(
     *,
     tags: tuple[str, ...],
     canary: int,
-    confirm_timeout: float,
+    confirm_timeout: float | None,
     target_host: str | None,
     accept_loss: tuple[str, ...],
+    wait: bool,
     as_json: bool,
 ) -> None:
     """Bring MACHINES (all, when none is named) to what the clan's file says.
@@ -185,6 +190,7 @@ def update(
         limit=confirm_timeout,
         canary=canary,
         accept_loss=accept_loss,
+        wait=wait,
         as_json=as_json,
     )
 
@@ -194,9 +200,10 @@ def _update(
     chosen: Sequence[str],
     *,
     target_host: str | None,
-    limit: float,
+    limit: float | None,
     canary: int = 0,
     accept_loss: Sequence[str] = (),
+    wait: bool = False,
     as_json: bool = False,
 ) -> None:
     from clan.deploy.update import Terms, update_all
@@ -211,17 +218,30 @@ def _update(
         reason = f": {outcome.reason}" if outcome.reason else ""
         progress(outcome.machine, f"{outcome.state}{number}{reason}")
 
-    outcomes = asyncio.run(
-        update_all(
+    async def once(remotes: Sequence[Remote], canary: int) -> list[Outcome]:
+        return await update_all(
             remotes,
-            [fleet.generation(name) for name in chosen],
-            Terms(limit=limit, accept_loss=frozenset(accept_loss)),
+            [fleet.generation(remote.found.machine) for remote in remotes],
+            [
+                Terms(limit=limit or _limit_of(remote), accept_loss=frozenset(accept_loss))
+                for remote in remotes
+            ],
             canary=canary,
             at_once=AT_ONCE,
             say=progress,
             done=done,
         )
-    )
+
+    async def run() -> list[Outcome]:
+        outcomes = await once(remotes, canary)
+        while wait and (away := [o.machine for o in outcomes if o.state == "offline"]):
+            await asyncio.sleep(PAUSE)
+            settled = [outcome for outcome in outcomes if outcome.machine not in away]
+            again = [remote for remote in remotes if remote.found.machine in away]
+            outcomes = settled + await once(again, 0)
+        return outcomes
+
+    outcomes = asyncio.run(run())
     if as_json:
         say_json([outcome.to_json() for outcome in outcomes])
     left = len(chosen) - len(outcomes)
@@ -232,6 +252,14 @@ def _update(
         sys.exit(1)
     if bad:
         sys.exit(OFFLINE)
+
+
+def _limit_of(remote: Remote) -> float:
+    """Return for how long a confirmation is waited for: as the machine's networks need."""
+    from clan.networks.registry import technology
+
+    needs = [technology(route.network.technology).returns_within for route in remote.found.routes]
+    return max(needs, default=0.0) + SPARE
 
 
 @click.command(cls=Command, examples=("clan machines generations nas",))
@@ -260,9 +288,15 @@ def generations(option: str | None, machine: str, *, as_json: bool) -> None:
 @click.argument("machine", shell_complete=machine_names)
 @click.argument("number", type=int, required=False)
 @_limit
+@_json
 @click.pass_obj
 def rollback(
-    option: str | None, machine: str, number: int | None, *, confirm_timeout: float
+    option: str | None,
+    machine: str,
+    number: int | None,
+    *,
+    confirm_timeout: float | None,
+    as_json: bool,
 ) -> None:
     """Switch MACHINE to generation NUMBER, or to the one before the one that runs."""
     from clan.deploy.update import Terms, go_back
@@ -271,7 +305,7 @@ def rollback(
     fleet = Fleet.of(option)
     (name,) = fleet.chosen([machine], [])
     remote = fleet.remote(name)
-    progress = Progress([name], quiet=False)
+    progress = Progress([name], quiet=as_json)
 
     async def back() -> Outcome:
         wanted = number
@@ -286,11 +320,16 @@ def rollback(
                 raise ClanError(f"{name} has no generation before the one that runs")
             wanted = max(earlier)
         return await go_back(
-            remote, wanted, Terms(limit=confirm_timeout), lambda text: progress(name, text)
+            remote,
+            wanted,
+            Terms(limit=confirm_timeout or _limit_of(remote)),
+            lambda text: progress(name, text),
         )
 
     outcome = asyncio.run(back())
     progress(name, f"{outcome.state}{f': {outcome.reason}' if outcome.reason else ''}")
+    if as_json:
+        say_json(outcome.to_json())
     if not outcome.good:
         sys.exit(1)
 
@@ -335,9 +374,12 @@ def status(option: str | None, machines: tuple[str, ...], *, as_json: bool) -> N
 @click.command(cls=Command, examples=("clan machines uninstall nas",))
 @click.argument("machine", shell_complete=machine_names)
 @_target
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@_json
 @click.pass_obj
-def uninstall(option: str | None, machine: str, *, target_host: str | None, yes: bool) -> None:
+def uninstall(
+    option: str | None, machine: str, *, target_host: str | None, yes: bool, as_json: bool
+) -> None:
     """Take all that clan put on MACHINE away again. Packages and users stay."""
     from clan.cli.edits import ask
 
@@ -346,26 +388,40 @@ def uninstall(option: str | None, machine: str, *, target_host: str | None, yes:
     if not yes:
         ask(f"Take clan off {name}, its keys included?")
     asyncio.run(fleet.remote(name, target_host=target_host).program("uninstall"))
-    note(f"{name} is as it was before")
+    if as_json:
+        say_json({"machine": name, "state": "uninstalled"})
+    else:
+        note(f"{name} is as it was before")
 
 
 @click.command(cls=Command, examples=("clan machines gc", "clan machines gc nas"))
 @click.argument("machines", nargs=-1, shell_complete=machine_names)
+@_json
 @click.pass_obj
-def gc(option: str | None, machines: tuple[str, ...]) -> None:
+def gc(option: str | None, machines: tuple[str, ...], *, as_json: bool) -> None:
     """Remove old generations from MACHINES; the latest few stay."""
+    from clan.deploy.remote import PROGRAM, PYTHON
+    from clan.errors import ClanError
+
     fleet = Fleet.of(option)
     chosen = fleet.chosen(machines, [])
 
-    async def all_of_them() -> list[Any]:
-        remotes = [fleet.remote(name) for name in chosen]
-        return await asyncio.gather(
-            *(remote.program("gc") for remote in remotes), return_exceptions=True
-        )
-
-    failed = False
-    for name, answer in zip(chosen, asyncio.run(all_of_them()), strict=True):
-        failed = failed or isinstance(answer, BaseException)
-        note(f"{name}: {answer if isinstance(answer, BaseException) else f'removed {answer}'}")
-    if failed:
+    command = f"{PYTHON} {PROGRAM} gc"
+    remotes = [fleet.remote(name) for name in chosen]
+    shapes: list[dict[str, Any]] = []
+    for name, answer in zip(
+        chosen, asyncio.run(each(remotes, command, at_once=AT_ONCE)), strict=True
+    ):
+        if isinstance(answer, ClanError):
+            shapes.append({"machine": name, "removed": [], "error": answer.message})
+        else:
+            shapes.append({"machine": name, "removed": json.loads(answer), "error": None})
+    if as_json:
+        say_json(shapes)
+    else:
+        rows = [
+            [s["machine"], s["error"] or ", ".join(map(str, s["removed"])) or "-"] for s in shapes
+        ]
+        say(table(["Machine", "Generations removed"], rows, width=terminal_width()))
+    if any(shape["error"] for shape in shapes):
         sys.exit(1)

@@ -69,7 +69,7 @@ class Fleet:
             found=straight_to(found, target_host) if target_host else found,
             context=self.context,
             memories=self.reach.memories,
-            host_key=self.reach.store.host_key(machine),
+            host_key=self.reach.host_key(machine),
             policy=FirstContact(policy),
             warn=warn,
             record=lambda key: self.reach.record_host_key(machine, key),
@@ -122,21 +122,20 @@ class Fleet:
     def admit(self, machine: str, *, identity: str, host_key: str) -> None:
         """Keep what a machine was born with, and let it read the secrets that are its own."""
         from clan.vars.graph import graph
-        from clan.vars.readers import reencrypt
-        from clan.vars.store import MACHINE_IDENTITY
+        from clan.vars.readers import admit
 
-        store = self.reach.store
-        store.write(machine, *MACHINE_IDENTITY, identity)
-        if store.host_key(machine) is None:
+        admit(self.reach.store, graph(self.clan), machine, identity)
+        if self.reach.host_key(machine) is None:
             self.reach.record_host_key(machine, " ".join(host_key.split()[:2]))
-        reencrypt(store, graph(self.clan), machine)
 
     def generation(self, machine: str) -> Generation:
         """Work out what a machine must have, as it would be sent."""
         from clan.plan.build import plan
         from clan.plan.render import render
+        from clan.vars.admins import login_keys
 
-        return render(plan(self.clan, machine, self.reach.store), self._sealed)
+        keys = login_keys(self.reach.store.folder)
+        return render(plan(self.clan, machine, self.reach.store, keys), self._sealed)
 
     def _sealed(self, var: Any) -> bytes:
         sealed = self.reach.store.sealed(var)

@@ -23,7 +23,7 @@ class LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name every command, imported or not, in the order they are declared."""
         del ctx
-        return [*self.lazy, *self.commands]
+        return [*self.commands, *self.lazy]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import and return the command."""
@@ -46,21 +46,23 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands with their one line each, importing none."""
-        rows = [(name, help_line) for name, (_, help_line) in self.lazy.items()]
-        rows += [(name, self.commands[name].get_short_help_str()) for name in self.commands]
         with formatter.section("Commands"):
-            formatter.write_dl(rows)
+            formatter.write_dl(self._rows())
         del ctx
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
         """Complete a command's name, importing none; options are completed by click."""
         from click.shell_completion import CompletionItem
 
-        rows = [(name, help_line) for name, (_, help_line) in self.lazy.items()]
         found = [
             CompletionItem(name, help=help_line)
-            for name, help_line in rows
+            for name, help_line in self._rows()
             if name.startswith(incomplete)
         ]
         # Not Group's: it would import every command to see whether it is hidden.
         return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+
+    def _rows(self) -> list[tuple[str, str]]:
+        """Return each command's name and its one line."""
+        rows = [(name, self.commands[name].get_short_help_str()) for name in self.commands]
+        return [*rows, *((name, help_line) for name, (_, help_line) in self.lazy.items())]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from clan.cli.ask import confirm, has_terminal
 from clan.cli.command import Command
 from clan.cli.output import warn
 from clan.cli.reach import Reach
+from clan.errors import HostKeyError
 
 if TYPE_CHECKING:
     from clan.networks.routes import Destination
@@ -36,20 +38,24 @@ if TYPE_CHECKING:
 def known_hosts(clan_dir: str | None, reason: str, host: str, key_type: str, key: str) -> None:
     """Answer ssh's question for the host key of HOST; ssh gives %I %H %t %K.
 
-    `clan ssh-config` prints the line that makes ssh ask here.
+    `clan ssh-config` prints the line that makes ssh ask here. Fails where the key that was shown is
+    not the machine's: ssh ends the connection then, whatever its StrictHostKeyChecking says.
     """
     reach = Reach.of(clan_dir)
     found = reach.destination(host)
-    expected = reach.store.host_key(found.machine)
+    expected = reach.host_key(found.machine)
     if reason == "HOSTNAME":
         expected = _shown(reach, found, f"{key_type} {key}", expected)
+        if expected is None:
+            sys.exit(HostKeyError.exit_code)
     if expected is not None:
         click.echo(f"{host} {expected}")
 
 
 def _shown(reach: Reach, found: Destination, key: str, expected: str | None) -> str | None:
-    """Deal with the key that a server showed; return the one to demand."""
+    """Deal with the key that a server showed; return it when it is to be taken."""
     from clan.networks.hostkeys import (
+        ELSEWHERE,
         FirstContact,
         Meeting,
         Verdict,
@@ -83,13 +89,17 @@ def _shown(reach: Reach, found: Destination, key: str, expected: str | None) -> 
         reach.record_host_key(found.machine, key)
         return key
     if verdict is Verdict.WRONG:
-        if used is not None:
+        if used is not None and expected is not None:
             aside = partial(
-                Memory.set_aside, network=used.network, address=used.address, now=time.time()
+                Memory.set_aside,
+                network=used.network,
+                address=used.address,
+                host_key=expected,
+                now=time.time(),
             )
             reach.memories.update(found.machine, aside)
-        warn(f"{mismatch(meeting, key)}; the next try goes elsewhere")
-        return expected
+        warn(f"{mismatch(meeting, key)}; {ELSEWHERE}")
+        return None
     message, hint = refusal(meeting, verdict, key)
     warn(f"{message} ({hint})")
     return None

@@ -9,10 +9,11 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from clan.cli.command import Command
 from clan.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,21 +25,6 @@ if TYPE_CHECKING:
 FILE = "lab.toml"
 
 _RAW = {"ignore_unknown_options": True, "allow_interspersed_args": False}
-
-
-class _Examples(click.Command):
-    """A command whose help ends with examples, kept as they are written."""
-
-    def __init__(self, *args: Any, examples: str, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.examples = examples
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the examples."""
-        del ctx
-        with formatter.section("Examples"):
-            for line in self.examples.strip().splitlines():
-                formatter.write(f"  {line.strip()}\n")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +62,14 @@ def clan_folder(given: str | None) -> Path:
     return next((folder for folder in (here, *here.parents) if (folder / FILE).exists()), here)
 
 
+def machines_of(folder: Path) -> list[str] | None:
+    """Return the names of the clan's machines; None for a lab that has no clan beside it."""
+    from clan.cli.context import load_clan
+    from clan.inventory.find import clan_file
+
+    return list(load_clan(str(folder)).machines) if clan_file(folder) else None
+
+
 @click.group()
 def lab() -> None:
     """Run the clan's machines on this computer, with real networks.
@@ -86,11 +80,11 @@ def lab() -> None:
 
 
 @lab.command(
-    cls=_Examples,
-    examples="""
-    clan lab image
-    CLAN_LAB_CACHE=/srv/cache clan lab image
-    """,
+    cls=Command,
+    examples=(
+        "clan lab image",
+        "CLAN_LAB_CACHE=/srv/cache clan lab image",
+    ),
 )
 def image() -> None:
     """Make the image that machines start from, once; it takes about a minute."""
@@ -105,11 +99,11 @@ def image() -> None:
 
 
 @lab.command(
-    cls=_Examples,
-    examples="""
-    clan lab up
-    clan lab up --name holiday
-    """,
+    cls=Command,
+    examples=(
+        "clan lab up",
+        "clan lab up --name holiday",
+    ),
 )
 @_named
 def up(place: Place) -> None:
@@ -119,18 +113,18 @@ def up(place: Place) -> None:
     from clan.lab.state import require_root
 
     require_root()
-    config = schema.load(place.folder / FILE)
+    config = schema.load(place.folder / FILE, machines_of(place.folder))
     begun = time.monotonic()
     Lab.up(config, name=place.name, clan_dir=place.folder, report=_report)
     _report(f"{place.name} is up after {time.monotonic() - begun:.1f} s")
 
 
 @lab.command(
-    cls=_Examples,
-    examples="""
-    clan lab down
-    clan lab down --name holiday
-    """,
+    cls=Command,
+    examples=(
+        "clan lab down",
+        "clan lab down --name holiday",
+    ),
 )
 @_named
 def down(place: Place) -> None:
@@ -141,11 +135,11 @@ def down(place: Place) -> None:
 
 
 @lab.command(
-    cls=_Examples,
-    examples="""
-    clan lab status
-    clan lab status --json
-    """,
+    cls=Command,
+    examples=(
+        "clan lab status",
+        "clan lab status --json",
+    ),
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_named
@@ -162,13 +156,13 @@ def status(place: Place, *, as_json: bool) -> None:
 
 @lab.command(
     "exec",
-    cls=_Examples,
+    cls=Command,
     context_settings=_RAW,
-    examples="""
-    clan lab exec nas -- ip address
-    clan lab exec nas
-    tar -c photos | clan lab exec nas -- tar -x -C /srv
-    """,
+    examples=(
+        "clan lab exec nas -- ip address",
+        "clan lab exec nas",
+        "tar -c photos | clan lab exec nas -- tar -x -C /srv",
+    ),
 )
 @click.argument("machine")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
@@ -185,13 +179,13 @@ def exec_(place: Place, *, machine: str, command: tuple[str, ...], tty: bool | N
 
 
 @lab.command(
-    cls=_Examples,
+    cls=Command,
     context_settings=_RAW,
-    examples="""
-    clan lab run -- ssh root@nas.lan uptime
-    clan lab run -- clan ssh nas
-    clan lab run --on laptop -- clan network list
-    """,
+    examples=(
+        "clan lab run -- ssh root@nas.lan uptime",
+        "clan lab run -- clan ssh nas",
+        "clan lab run --on laptop -- clan network list",
+    ),
 )
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True)
 @click.option("--on", metavar="MACHINE", help="On a machine with `clan = true`, not the admin's.")
@@ -209,11 +203,11 @@ def run(place: Place, *, command: tuple[str, ...], on: str | None) -> None:
 
 
 @lab.command(
-    cls=_Examples,
-    examples="""
-    clan lab shell
-    clan lab shell --on laptop
-    """,
+    cls=Command,
+    examples=(
+        "clan lab shell",
+        "clan lab shell --on laptop",
+    ),
 )
 @click.option("--on", metavar="MACHINE", help="On a machine with `clan = true`, not the admin's.")
 @_named
@@ -228,13 +222,13 @@ def shell(place: Place, *, on: str | None) -> None:
 
 
 @lab.command(
-    cls=_Examples,
-    examples="""
-    clan lab cut nas
-    clan lab cut home --protocol udp
-    clan lab cut laptop --protocol tcp --port 22 --direction in
-    clan lab cut laptop --carrier
-    """,
+    cls=Command,
+    examples=(
+        "clan lab cut nas",
+        "clan lab cut home --protocol udp",
+        "clan lab cut laptop --protocol tcp --port 22 --direction in",
+        "clan lab cut laptop --carrier",
+    ),
 )
 @click.argument("what")
 @click.option("--protocol", type=click.Choice(["tcp", "udp"]), help="Only this protocol.")
@@ -268,11 +262,11 @@ def cut(
 
 
 @lab.command(
-    cls=_Examples,
-    examples="""
-    clan lab restore nas
-    clan lab restore
-    """,
+    cls=Command,
+    examples=(
+        "clan lab restore nas",
+        "clan lab restore",
+    ),
 )
 @click.argument("what", required=False)
 @_named
@@ -282,11 +276,11 @@ def restore(place: Place, *, what: str | None) -> None:
 
 
 @lab.command(
-    cls=_Examples,
-    examples="""
-    clan lab move laptop cafe
-    clan lab move admin home
-    """,
+    cls=Command,
+    examples=(
+        "clan lab move laptop cafe",
+        "clan lab move admin home",
+    ),
 )
 @click.argument("machine")
 @click.argument("site")

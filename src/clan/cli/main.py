@@ -11,7 +11,7 @@ import click
 
 from clan import __version__
 from clan.cli.group import LazyGroup
-from clan.errors import ClanError
+from clan.errors import ClanError, printable_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "instances": ("clan.cli.instances:instances", "List, add and remove networks and services."),
     "vars": ("clan.cli.vars:vars_", "Make, show and set the clan's values, secret and public."),
     "network": ("clan.cli.network:network", "Show the networks and who answers on them."),
+    "doctor": ("clan.cli.doctor:doctor", "Say what is wrong with a machine's networks, in words."),
     "ssh": ("clan.cli.ssh:ssh", "Log in to a machine over whichever network works now."),
     "run": ("clan.cli.run:run", "Run a command on many machines at once."),
     "connect": ("clan.cli.connect:connect", "Open a stream to a machine (for ProxyCommand)."),
@@ -77,12 +78,7 @@ def print_error(error: ClanError) -> None:
     color = False if os.environ.get("NO_COLOR") else None
     label = click.style("error:", fg="red", bold=True)
     for text in [str(fault) for fault in getattr(error, "faults", ())] or [str(error)]:
-        click.echo(f"{label} {printable(text)}", err=True, color=color)
+        click.echo(f"{label} {printable_lines(text)}", err=True, color=color)
     if error.hint:
-        hint = f"{click.style('hint:', fg='cyan')} {printable(error.hint)}"
+        hint = f"{click.style('hint:', fg='cyan')} {printable_lines(error.hint)}"
         click.echo(hint, err=True, color=color)
-
-
-def printable(text: str) -> str:
-    """Return the text with what no terminal should get written out: a name may hold anything."""
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)

@@ -40,6 +40,7 @@ def list_networks(clan_dir: str | None, *, as_json: bool) -> None:
     from clan.errors import ClanError
     from clan.networks.registry import technology
     from clan.networks.routes import network_of
+    from clan.networks.technology import crashed
 
     reach = Reach.of(clan_dir)
     clan = load_clan(clan_dir)
@@ -58,6 +59,8 @@ def list_networks(clan_dir: str | None, *, as_json: bool) -> None:
             shape["running"] = technology(found.technology).running(found, context)
         except ClanError as fault:
             shape["error"] = fault.message
+        except Exception as fault:  # noqa: BLE001 (code of others; the rest is still listed)
+            shape["error"] = crashed(fault)
         shapes.append(shape)
     if as_json:
         say_json(shapes)
@@ -157,6 +160,7 @@ def _look(reach: Reach, routes: Sequence[Route]) -> list[Observation]:
         return asyncio.run(
             observe(
                 routes,
+                host_key=reach.host_key,
                 context=reach.context(interactive=False),
                 memories=reach.memories,
                 seen=lambda _: count(),

@@ -39,14 +39,23 @@ class Waiting:
 
     def __init__(self, what: str) -> None:
         self.what = what
+        self.detail = ""
         self.line = Line()
         self.loop = asyncio.get_running_loop()
         self.begin = self.loop.time()
         self.timer = self.loop.call_later(QUIET, self._show)
 
     def _show(self) -> None:
-        self.line.show(f"{self.what} ({self.loop.time() - self.begin:.0f} s)")
+        detail = f"; {self.detail}" if self.detail else ""
+        self.line.show(f"{self.what} ({self.loop.time() - self.begin:.0f} s){detail}")
         self.timer = self.loop.call_later(QUIET, self._show)
+
+    def say(self, detail: str) -> None:
+        """Show in a few words what is done now, once anything is shown."""
+        self.detail = detail
+        if not self.timer.cancelled() and self.loop.time() - self.begin > QUIET:
+            self.timer.cancel()
+            self._show()
 
     def stop(self) -> None:
         """Show nothing any more."""

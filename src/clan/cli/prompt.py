@@ -46,8 +46,8 @@ def ask(text: str, kind: PromptKind, id_: str) -> str:
     try:
         answer = ""
         while not answer:
-            os.write(terminal, _LABELS[kind].format(text).encode())
             with _echo_off(terminal, off=kind is PromptKind.HIDDEN):
+                os.write(terminal, _LABELS[kind].format(text).encode())
                 answer = _read(terminal, whole=kind is PromptKind.MULTILINE)
         return answer
     finally:

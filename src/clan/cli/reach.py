@@ -18,7 +18,7 @@ from clan.model.route import Network, Route
 from clan.model.target import parse_target
 from clan.networks.memory import Memories
 from clan.networks.routes import Destination, RouteTable, destination, fingerprint, named
-from clan.networks.technology import Context
+from clan.networks.technology import Context, silent
 from clan.system.names import SystemResolver
 from clan.system.places import cache_home, state_home
 from clan.system.ssh import find_ssh
@@ -26,6 +26,8 @@ from clan.system.underlay import observe_underlay
 from clan.vars.store import HOST_KEY, Store
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from clan.model.inventory import Target
 
 INTERNET = "clan.modules.internet.technology:Internet"
@@ -68,11 +70,27 @@ class Reach:
         table.write(name, state, found)
         return found
 
+    def host_key(self, machine: str) -> str | None:
+        """Return the key that is demanded of a machine, None before first contact.
+
+        Raises ClanError when what is recorded is no key.
+        """
+        from clan.networks.hostkeys import well_formed
+
+        recorded = self.store.host_key(machine)
+        if recorded is None or well_formed(recorded):
+            return recorded
+        raise ClanError(
+            f"the recorded host key of {machine} is no Ed25519 key",
+            where=str(self.store.path(machine, *HOST_KEY)),
+            hint="put the machine's /etc/ssh/ssh_host_ed25519_key.pub there, or delete the file",
+        )
+
     def record_host_key(self, machine: str, key: str) -> None:
         """Keep a machine's host key as a public var of the clan, once it was taken."""
         self.store.write(machine, *HOST_KEY, key)
 
-    def context(self, *, interactive: bool) -> Context:
+    def context(self, *, interactive: bool, progress: Callable[[str], None] = silent) -> Context:
         """Return what technologies may use of the world."""
         return Context(
             resolver=SystemResolver(),
@@ -81,6 +99,7 @@ class Reach:
             ssh=find_ssh,
             clan_command=(*clan_program(), "--clan", str(self.clan_file.parent)),
             interactive=interactive,
+            progress=progress,
         )
 
 

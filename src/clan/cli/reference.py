@@ -70,9 +70,8 @@ def _command(command: click.Command, ctx: click.Context) -> Iterator[str]:
     yield _prose(command.help or command.short_help or "")
     examples = getattr(command, "examples", ())
     if examples:
-        lines = inspect.cleandoc(examples).splitlines() if isinstance(examples, str) else examples
         yield "Examples:\n"
-        yield "\n".join(f"    {line}" for line in lines) + "\n"
+        yield "\n".join(f"    {line}" for line in examples) + "\n"
     for parameter in command.params:
         record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
         if record is not None:

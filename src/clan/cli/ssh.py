@@ -17,6 +17,7 @@ from clan.cli.output import note, say, say_json, warn
 from clan.cli.progress import Waiting
 from clan.cli.reach import Reach, only, straight_to
 from clan.errors import ClanError
+from clan.system.ssh import SSH_FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from clan.networks.routes import Destination
     from clan.networks.shell import Request
 
-SSH_FAILED = 255
-
 
 class SshCommand(Command):
     """A command whose own failures exit with 255, so that every other status is the remote's."""
@@ -36,6 +35,26 @@ class SshCommand(Command):
         """Parse the arguments; wrong ones are a failure of ours too."""
         with _failing_as_ssh_does():
             return super().make_context(*args, **kwargs)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read options before and after the machine; from COMMAND on, all words are COMMAND's."""
+        if not ctx.resilient_parsing:
+            before, rest = self._parted(ctx, args)
+            after, command = self._parted(ctx, rest[1:])
+            args = [*before, *after, "--", *rest[:1], *command]
+        return super().parse_args(ctx, args)
+
+    def _parted(self, ctx: click.Context, args: list[str]) -> tuple[list[str], list[str]]:
+        """Part the options at the beginning from the words that follow them, or a `--`."""
+        parser = self.make_parser(ctx)
+        parser.allow_interspersed_args = False
+        found, _, _ = parser.parse_args(list(args))
+        first, others = found.get("destination"), found.get("command")
+        # What is not there is some mark of click's.
+        rest = [first] if isinstance(first, str) else []
+        rest += others if isinstance(others, tuple) else ()
+        options = args[: len(args) - len(rest)]
+        return options[:-1] if options[-1:] == ["--"] else options, rest
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -150,7 +169,8 @@ def ssh(
             note(shown.explain(*race, action=action))
         elif not quiet:
             place = f"{reached.route.network.name}, {reached.connection.address}"
-            note(f"{found.machine}: over {place}")
+            remark = reached.connection.remark
+            note(f"{found.machine}: over {place}{f' ({remark})' if remark else ''}")
 
     sys.exit(asyncio.run(_log_in(reach, found, request, tell)))
 
@@ -176,8 +196,8 @@ async def _log_in(
         return await shell(
             found,
             request,
-            host_key=reach.store.host_key(found.machine),
-            context=reach.context(interactive=desk.ask is not None),
+            host_key=reach.host_key(found.machine),
+            context=reach.context(interactive=desk.ask is not None, progress=waiting.say),
             memories=reach.memories,
             desk=desk,
         )
@@ -192,7 +212,7 @@ async def _ask(meeting: Meeting, key: str) -> bool:
 
 
 def _dry_run(reach: Reach, found: Destination, *, action: str, as_json: bool) -> None:
-    """Show the order in which the networks would be tried, and how ssh would be run."""
+    """Show the order in which the networks would be tried."""
     import time
 
     from clan.networks.choose import Action
@@ -223,6 +243,7 @@ def _dry_run(reach: Reach, found: Destination, *, action: str, as_json: bool) ->
     for ranked in ranking.allowed:
         hosts = ", ".join(str(host) for host in ranked.route.hosts if isinstance(host, str))
         hidden = "" if hosts else "a secret name"
-        say(f"  {ranked.route.network.name}: {hosts}{hidden} ({ranked.why})")
+        via = "".join(f" via {jump}" for jump in ranked.route.jumps)
+        say(f"  {ranked.route.network.name}: {hosts}{hidden}{via} ({ranked.why})")
     for ranked in ranking.excluded:
         say(f"  not {ranked.route.network.name}: {ranked.why}")

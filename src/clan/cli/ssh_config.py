@@ -30,18 +30,14 @@ def ssh_config(clan_dir: str | None, *, as_json: bool) -> None:
     `clan connect`; options that a network itself asks for apply with `clan ssh` only.
     """
     from clan.cli.context import load_clan
-    from clan.networks.routes import destination
+    from clan.networks.routes import login_user
 
     reach = Reach.of(clan_dir)
     clan = load_clan(clan_dir)
     program = shlex.join([*clan_program(), "--clan", str(reach.clan_file.parent)])
     program = program.replace("%", "%%")
-    users: dict[str, str] = {}
-    for name in clan.machines:
-        found = destination(clan, name)
-        user = next((route.user for route in found.routes if route.user), None)
-        if user is not None:
-            users[found.full_name] = user
+    users = {clan.full_name(name): login_user(clan, name) for name in clan.machines}
+    users = {name: user for name, user in users.items() if user is not None}
     everyone: dict[str, Any] = {
         "User": "root",
         "ProxyCommand": f"{program} connect %n %p",

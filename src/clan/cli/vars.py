@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import base64
-import os
 import sys
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from clan.cli import context
 from clan.cli.command import Command
 from clan.cli.complete import machine_names, var_ids
 from clan.cli.edits import shown
 from clan.cli.output import note, say, say_json, table, terminal_width, warn
+from clan.cli.vars_desk import Desk, making, run, tell
 from clan.cli.vars_keys import keys
-from clan.vars.store import Store
 
 if TYPE_CHECKING:
-    from clan.model.clan import Clan
-    from clan.vars.birth import Birthplace
-    from clan.vars.generate import Making, Outcome
-    from clan.vars.graph import Graph
     from clan.vars.need import Request
 
 
@@ -33,39 +25,6 @@ def vars_() -> None:
 
 
 vars_.add_command(keys)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
-    """What the commands work on: the clan, its generators, and where values are kept."""
-
-    clan: Clan
-    graph: Graph
-    store: Store
-
-    @classmethod
-    def of(cls, option: str | None) -> Desk:
-        """Load the clan and ask its modules. InventoryError has all faults."""
-        from clan.vars.graph import graph
-
-        clan = context.load_clan(option)
-        return cls(clan=clan, graph=graph(clan), store=Store.of(clan.directory, os.environ))
-
-
-def birthplace(desk: Desk) -> Birthplace:
-    """Return the way to the machines where keys are born."""
-    from clan.vars.birth import NotReachable
-
-    del desk
-    return NotReachable()
-
-
-def making(desk: Desk) -> Making:
-    """Return what making values needs: this terminal, this clock."""
-    from clan.cli.prompt import ask_prompt
-    from clan.vars.generate import Making
-
-    return Making(ask=ask_prompt, now=lambda: datetime.now(UTC), birthplace=birthplace(desk))
 
 
 @vars_.command(
@@ -133,20 +92,17 @@ def list_vars(option: str | None, machine: str | None, *, as_json: bool) -> None
 @click.pass_obj
 def get(option: str | None, id_: str, *, as_json: bool) -> None:
     """Print one var as it is. A secret is decrypted with your key, and nothing else shows it."""
-    from clan.errors import ClanError
-    from clan.vars.names import find, parse
+    from clan.errors import ClanError, printable_lines
+    from clan.vars.names import find, generator_of, parse
 
     desk = Desk.of(option)
     var = parse(id_)
     data = desk.store.value(var)
     if data is None:
         find(id_, desk.graph.vars())
-        entry_born = any(
-            entry.generator.born_on_machine and str(entry.id) == id_.rpartition("/")[0]
-            for entry in desk.graph.entries.values()
-        )
         hint = "`clan vars generate` makes what is missing"
-        if entry_born:
+        generator = desk.graph.entries[generator_of(var)].generator
+        if generator.born_on_machine and desk.graph.vars()[var].secret:
             hint = "it is born on its machine; private keys never leave that"
         raise ClanError(f"{id_} is not in the clan", hint=hint)
     if as_json:
@@ -155,11 +111,12 @@ def get(option: str | None, id_: str, *, as_json: bool) -> None:
         except UnicodeDecodeError:
             say_json({"id": id_, "base64": base64.b64encode(data).decode()})
         return
-    sys.stdout.flush()
-    sys.stdout.buffer.write(data)
-    if sys.stdout.isatty() and not data.endswith(b"\n"):
-        sys.stdout.buffer.write(b"\n")
-    sys.stdout.buffer.flush()
+    if sys.stdout.isatty():  # where a value could be a command to the terminal
+        say(printable_lines(data.decode("utf-8", "backslashreplace").removesuffix("\n")))
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
 
 
 @vars_.command(
@@ -232,7 +189,11 @@ def set_var(option: str | None, id_: str, *, stdin: bool, as_json: bool) -> None
     help="Only what this machine uses; repeatable.",
 )
 @click.option("--service", "services", multiple=True, help="Only this generator; repeatable.")
-@click.option("--regenerate", is_flag=True, help="Replace the values that are there.")
+@click.option(
+    "--regenerate",
+    is_flag=True,
+    help="Replace values that are there; with --machine only its own, no shared ones.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would be made, and why; change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 @click.pass_obj
@@ -271,28 +232,7 @@ def generate(
         return
     outcomes = run(desk, making(desk), request)
     tell(outcomes, _encrypted_anew(desk), as_json=as_json)
-    _warn_of_single_admin(desk.store)
-
-
-def run(desk: Desk, made_with: Making, request: Request) -> list[Outcome]:
-    """Make values; a ClanError of a machine or a generator comes out as itself."""
-    import asyncio
-
-    from clan.errors import ClanError
-    from clan.vars.generate import generate
-
-    try:
-        return asyncio.run(generate(desk.store, desk.graph, made_with, request))
-    except* ClanError as several:
-        raise first(several) from None
-
-
-def first(group: BaseExceptionGroup[Any]) -> BaseException:
-    """Return the first error in a group: what several machines say is mostly the same."""
-    found: BaseException = group
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found
+    _warn_of_single_admin(desk)
 
 
 def _show_steps(desk: Desk, request: Request, *, as_json: bool) -> None:
@@ -321,42 +261,26 @@ _WORDS = {
 }
 
 
-def tell(
-    outcomes: list[Outcome],
-    encrypted: list[str],
-    *,
-    as_json: bool,
-    more: dict[str, Any] | None = None,
-) -> None:
-    """Print what was made and what is due."""
-    if as_json:
-        made = [{"id": str(each.id), "why": each.why} for each in outcomes if each.made]
-        due = [{"id": str(each.id), "why": each.why} for each in outcomes if not each.made]
-        say_json({**(more or {}), "made": made, "due": due, "encryptedAnew": encrypted})
-        return
-    for each in outcomes:
-        say(f"{'Made' if each.made else 'Due: '} {each.id} ({each.why})")
-    for id_ in encrypted:
-        say(f"Encrypted {id_} anew: its readers changed.")
-    if not outcomes and not encrypted:
-        say("Nothing is missing.")
-
-
 def _encrypted_anew(desk: Desk) -> list[str]:
-    """Encrypt anew what others should read than do, if this admin can."""
+    """Encrypt anew what others should read than do; what this admin cannot read is warned of."""
+    from clan.errors import ClanError
     from clan.vars.admins import read_admins
     from clan.vars.readers import reencrypt
 
     if not read_admins(desk.store.folder):
         return []
-    return [str(each) for each in reencrypt(desk.store, desk.graph)]
+    try:
+        return [str(each) for each in reencrypt(desk.store, desk.graph)]
+    except ClanError as fault:
+        warn(f"not all is encrypted to those who should read it: {fault}")
+        return []
 
 
-def _warn_of_single_admin(store: Store) -> None:
+def _warn_of_single_admin(desk: Desk) -> None:
     from clan.vars.admins import read_admins
     from clan.vars.survey import SINGLE_ADMIN
 
-    admins = list(read_admins(store.folder))
+    admins = list(read_admins(desk.store.folder))
     if len(admins) == 1:
         warn(f"{admins[0]} is {SINGLE_ADMIN}")
 

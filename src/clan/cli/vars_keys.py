@@ -31,10 +31,9 @@ def keys() -> None:
 
 
 def _opened(option: str | None) -> tuple[Clan, Graph, Store]:
-    from clan.vars.graph import graph
-
     clan = context.load_clan(option)
-    return clan, graph(clan), Store.of(clan.directory, os.environ)
+    declared = context.generators(option, clan)
+    return clan, declared, Store.of(clan.directory, os.environ)
 
 
 def _name(given: str | None) -> str:

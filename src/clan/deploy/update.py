@@ -208,14 +208,19 @@ class Switch:
 
 async def reachable_networks(remote: Remote) -> set[str]:
     """Return the networks over which the machine answers now."""
-    seen = await observe(remote.found.routes, context=remote.context, memories=remote.memories)
+    seen = await observe(
+        remote.found.routes,
+        host_key=lambda _: remote.host_key,
+        context=remote.context,
+        memories=remote.memories,
+    )
     return {observation.network for observation in seen if observation.reachable}
 
 
 async def update_all(
     remotes: Sequence[Remote],
     generations: Sequence[Generation],
-    terms: Terms,
+    terms: Sequence[Terms],
     *,
     canary: int,
     at_once: int,
@@ -228,17 +233,17 @@ async def update_all(
     """
     gate = asyncio.Semaphore(at_once)
 
-    async def one(remote: Remote, generation: Generation) -> Outcome:
+    async def one(remote: Remote, generation: Generation, on: Terms) -> Outcome:
         async with gate:
             machine = remote.found.machine
-            outcome = await update(remote, generation, terms, lambda text: say(machine, text))
+            outcome = await update(remote, generation, on, lambda text: say(machine, text))
             done(outcome)
             return outcome
 
-    pairs = list(zip(remotes, generations, strict=True))
+    wanted = list(zip(remotes, generations, terms, strict=True))
     outcomes: list[Outcome] = []
-    for group in (pairs[:canary], pairs[canary:]):
+    for group in (wanted[:canary], wanted[canary:]):
         if any(not outcome.good for outcome in outcomes):
             break
-        outcomes += await asyncio.gather(*(one(*pair) for pair in group))
+        outcomes += await asyncio.gather(*(one(*each) for each in group))
     return outcomes

@@ -27,8 +27,8 @@ PROGRAMS = ("tor", "tor-gencert")
 AUTHORITIES = 3
 RELAYS = 3
 """Besides the authorities, which relay too. A path to an onion service has up to four hops."""
-PATIENCE = 90.0
-"""Seconds until the network has agreed on itself; usually 10 to 25."""
+PATIENCE = 180.0
+"""Seconds until the network has agreed on itself: usually 10 to 25, more on a busy computer."""
 _POLL = 0.1
 _OR_PORT = 5000
 _DIRECTORY_PORT = 7000

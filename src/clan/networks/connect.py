@@ -17,7 +17,14 @@ from clan.networks.attempt import Attempt, remembered
 from clan.networks.choose import Action, Ranked, Ranking, rank
 from clan.networks.race import Race, race
 from clan.networks.registry import technology
-from clan.networks.technology import Aim, Connection, Context, NetworkTechnology, SetAsideError
+from clan.networks.technology import (
+    USUAL_PATIENCE,
+    Aim,
+    Connection,
+    Context,
+    NetworkTechnology,
+    SetAsideError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
@@ -44,6 +51,8 @@ class Reached:
     """Where this computer was when the connection was made."""
     attempts: tuple[Attempt, ...]
     excluded: tuple[Ranked, ...]
+    keeps: bool
+    """Whether leaving the context of `reach` ends the connection, even one handed to another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +60,7 @@ class Dialled:
     """A connection with the session that it was dialled in."""
 
     connection: Connection
+    keeps: bool
     session: contextlib.AsyncExitStack
 
     async def close(self) -> None:
@@ -80,7 +90,11 @@ class _Dialler:
             opened = self.loaded[route.network.technology].session(route.network, self.context)
             session = await stack.enter_async_context(opened)
             connection = await session.dial(route, aim)
-            return Dialled(connection=connection, session=stack.pop_all())
+            if connection.address in self.avoid:
+                # A technology of others that has no other address and does not look.
+                connection.sock.close()
+                raise SetAsideError(connection.address)
+            return Dialled(connection=connection, keeps=session.keeps, session=stack.pop_all())
 
 
 def has_moved(context: Context, before: Underlay) -> bool:
@@ -90,6 +104,15 @@ def has_moved(context: Context, before: Underlay) -> bool:
     """
     here = context.locate()
     return (here.sources, here.links) != (before.sources, before.links)
+
+
+def has_left(context: Context, before: Underlay) -> bool:
+    """Say whether this computer has lost a network that it was on.
+
+    What is connected outlives a network that is gained, as IPv6 is a moment after IPv4.
+    """
+    here = context.locate()
+    return not (set(before.sources) <= set(here.sources) and set(before.links) <= set(here.links))
 
 
 async def _unless_moved(
@@ -143,19 +166,30 @@ def order(
     return Ranking(allowed=ranking.allowed, excluded=(*ranking.excluded, *unloaded)), loaded
 
 
+def _patience(known: NetworkTechnology, route: Route) -> float:
+    try:
+        return known.patience(route)
+    except Exception:  # noqa: BLE001 (code of others; the connection is there or not without it)
+        return USUAL_PATIENCE
+
+
 @contextlib.asynccontextmanager
 async def reach(
     machine: str,
     routes: Sequence[Route],
     *,
+    host_key: str | None,
     context: Context,
     memories: Memories,
+    avoid: frozenset[str] = frozenset(),
     action: Action = Action.INTERACTIVE,
     port: int | None = None,
     clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Reached]:
     """Connect to `machine` by the best route that works now; `port` None is its ssh port.
 
+    Passed over are the addresses in `avoid`, and those that lately showed another key than
+    `host_key`, the machine's.
     What the connection needs runs until the context is left; the socket is the caller's to close.
     Raises UnreachableError when no route leads there now, HostKeyError when all that is left are
     addresses that showed another key.
@@ -167,7 +201,8 @@ async def reach(
         ranking, loaded = order(
             routes, action=action, memory=memory, underlay=underlay.key, now=now
         )
-        dial = _Dialler(context, loaded, memory, underlay.key, port, memory.bad_addresses(now))
+        bad = avoid | memory.bad_addresses(now, host_key)
+        dial = _Dialler(context, loaded, memory, underlay.key, port, bad)
         running = race(
             [partial(dial, ranked.route) for ranked in ranking.allowed], discard=Dialled.close
         )
@@ -183,7 +218,7 @@ async def reach(
             route=ranked.route,
             why=ranked.why,
             lap=lap,
-            patience=loaded[ranked.route.network.technology].patience(ranked.route),
+            patience=_patience(loaded[ranked.route.network.technology], ranked.route),
             connection=outcome.value.connection
             if outcome.value is not None and index == outcome.winner
             else None,
@@ -211,6 +246,7 @@ async def reach(
             underlay=underlay,
             attempts=attempts,
             excluded=ranking.excluded,
+            keeps=outcome.value.keeps,
         )
 
 

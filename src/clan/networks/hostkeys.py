@@ -13,6 +13,9 @@ from dataclasses import dataclass
 
 from clan.system.ssh import KEY_TYPE
 
+ELSEWHERE = "the next try goes elsewhere"
+"""How `clan known-hosts` ends its words on an address that is set aside from then on."""
+
 
 class FirstContact(enum.StrEnum):
     """What to do with the key of a machine whose key is not known yet."""
@@ -72,6 +75,14 @@ def mismatch(meeting: Meeting, key: str) -> str:
     return (
         f"{meeting.address} on network {meeting.network} is not {meeting.machine}: it showed "
         f"the host key {fingerprint(key)}; set aside"
+    )
+
+
+def unproven(meeting: Meeting, words: str) -> str:
+    """Say that what answered showed no host key that a machine of a clan can have."""
+    return (
+        f"{meeting.address} on network {meeting.network} did not prove to be {meeting.machine}: "
+        f"{words}"
     )
 
 

@@ -19,18 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clan.errors import ClanError
 from clan.networks.connect import MOVE_POLL
 from clan.networks.hostkeys import Verdict, judge
-from clan.system.ssh import SESSION, login_command
+from clan.system.ssh import SESSION, SSH_FAILED, login_command
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from clan.networks.connect import Reached
     from clan.networks.hostkeys import FirstContact
-
-SSH_FAILED = 255
-"""The status by which `ssh` reports a failure of its own (ssh(1), EXIT STATUS)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +50,13 @@ class Identity:
 class Outcome:
     """How `ssh` ended: its exit status, and the verdict on a host key that was not taken.
 
-    `cut_off` means that this computer moved before the session began.
+    `cut_off` means that this computer moved before the session began. `unproven` is what ssh said
+    when it gave up before any host key was shown.
     """
 
     status: int
     cut_off: bool = False
+    unproven: str = ""
     refused: Verdict | None = None
     key: str = ""
 
@@ -113,6 +113,8 @@ class Counter:
         self.identity = identity
         self.refused: Verdict | None = None
         self.key = ""
+        self.fault: ClanError | None = None
+        self.handed = False
         self.settled = False
         self.began = False
         self.hung_up = False
@@ -145,11 +147,24 @@ class Counter:
                     answer.cancel()
 
     def outcome(self, status: int) -> Outcome:
-        """Say how it ended; what was held back is shown unless it is about a refused key."""
-        cut_off = self.hung_up and not self.began
+        """Say how it ended; what was held back is shown unless it is about a refused key.
+
+        Raises ClanError when a key was taken and could not be recorded.
+        """
+        if self.fault is not None:
+            raise self.fault
+        # Without the connection, ssh failed for reasons of its own, or had another way.
+        cut_off = self.handed and self.hung_up and not self.began
+        gave_up = status == SSH_FAILED and self.handed and not (self.settled or self.hung_up)
+        if gave_up and self.refused is None:
+            return Outcome(status=status, unproven=self._last_words())
         if self.refused is None and not cut_off:
             self._show()
         return Outcome(status=status, cut_off=cut_off, refused=self.refused, key=self.key)
+
+    def _last_words(self) -> str:
+        lines = [line.strip() for line in self.held.decode("utf-8", "replace").splitlines()]
+        return next((line for line in reversed(lines) if line), "it ended without a word")
 
     async def hang_up_when(self, moved: Callable[[], bool]) -> None:
         """Look, until the session begins, whether this computer moved; end the stream if so."""
@@ -179,6 +194,7 @@ class Counter:
                 stream.setblocking(True)
                 asking.setblocking(True)
                 socket.send_fds(asking, [b"\0"], [stream.fileno()])
+                self.handed = True
             elif words[:1] == ["key"]:
                 await loop.sock_sendall(asking, (await self._known_hosts(words[1:])).encode())
 
@@ -207,7 +223,11 @@ class Counter:
         if verdict is Verdict.ASK and identity.ask is not None:
             verdict = Verdict.ACCEPT if await identity.ask(key) else Verdict.DECLINED
         if verdict is Verdict.ACCEPT:
-            identity.record(key)
+            try:
+                identity.record(key)
+            except ClanError as fault:
+                self.fault = fault
+                return False
         elif verdict is not Verdict.EXPECTED:
             self.refused, self.key = verdict, key
             return False

@@ -44,9 +44,14 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BadAddress:
-    """An address where something other than the machine answered."""
+    """An address where something other than the machine answered.
+
+    `wanted` is the host key that it did not show: with another one demanded, the address may be
+    the machine's after all.
+    """
 
     address: str
+    wanted: str
     network: str
     at: float
 
@@ -99,14 +104,18 @@ class Memory:
         ]
         return replace(self, marks=(*others, mark)[-MOST_MARKS:])
 
-    def bad_addresses(self, now: float) -> frozenset[str]:
-        """Return the addresses to pass over now."""
-        return frozenset(bad.address for bad in self.bad if 0 <= now - bad.at < BAD_ADDRESS_LIFE)
+    def bad_addresses(self, now: float, host_key: str | None) -> frozenset[str]:
+        """Return the addresses to pass over now, when `host_key` is demanded of the machine."""
+        return frozenset(
+            bad.address
+            for bad in self.bad
+            if bad.wanted == host_key and 0 <= now - bad.at < BAD_ADDRESS_LIFE
+        )
 
-    def set_aside(self, *, network: str, address: str, now: float) -> Memory:
-        """Remember that something else answered at an address."""
+    def set_aside(self, *, network: str, address: str, host_key: str, now: float) -> Memory:
+        """Remember that at an address something answered without the machine's host key."""
         others = [bad for bad in self.bad if bad.address != address]
-        bad = BadAddress(address=address, network=network, at=now)
+        bad = BadAddress(address=address, wanted=host_key, network=network, at=now)
         return replace(self, bad=(*others, bad)[-MOST_MARKS:])
 
     def handed(self, used: Used) -> Memory:

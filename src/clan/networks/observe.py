@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from clan.errors import ClanError
 from clan.model.observation import Observation
 from clan.networks.registry import technology
-from clan.networks.technology import Aim, Context, DialError, Session
+from clan.networks.technology import Aim, Context, DialError, Session, crashed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -26,12 +26,13 @@ AT_ONCE = 64
 """Looks under way at once, over all machines."""
 AT_ONCE_A_MACHINE = 2
 LOOK_LIMIT = 10.0
-"""Seconds one look may take."""
+"""Seconds one look may take, where the technology does not ask for more patience."""
 
 
 async def observe(
     routes: Sequence[Route],
     *,
+    host_key: Callable[[str], str | None],
     context: Context,
     memories: Memories,
     clock: Callable[[], float] = time.time,
@@ -39,6 +40,7 @@ async def observe(
 ) -> list[Observation]:
     """Look along every route once, and remember what was seen; `seen` hears of each at once.
 
+    `host_key` gives the key of a machine: addresses that lately answered without it are not seen.
     The result is in the order of `routes`. Nothing is raised: what fails is an observation.
     """
     everywhere = asyncio.Semaphore(AT_ONCE)
@@ -54,7 +56,9 @@ async def observe(
                 observation = _failed(route, session)
             else:
                 async with here[route.machine], everywhere:
-                    observation = await _look(route, session, context, memories, clock)
+                    observation = await _look(
+                        route, session, context, memories, clock, host_key=host_key
+                    )
             seen(observation)
             return observation
 
@@ -73,7 +77,7 @@ async def _sessions(
         except (ClanError, DialError) as fault:
             sessions[network.name] = str(fault)
         except Exception as fault:  # noqa: BLE001 (code of others; the rest is still looked at)
-            sessions[network.name] = f"crashed: {type(fault).__name__}: {fault}"
+            sessions[network.name] = crashed(fault)
     return sessions
 
 
@@ -83,6 +87,8 @@ async def _look(
     context: Context,
     memories: Memories,
     clock: Callable[[], float],
+    *,
+    host_key: Callable[[str], str | None],
 ) -> Observation:
     underlay = context.locate().key
     now = clock()
@@ -108,17 +114,18 @@ async def _look(
             error=mark.error if failed_last else None,
             age=max(0.0, now - (mark.failed_at if failed_last else mark.measured_at)),
         )
+    limit = LOOK_LIMIT
     try:
-        async with asyncio.timeout(LOOK_LIMIT):
-            connection = await session.dial(
-                route, Aim(avoid=memory.bad_addresses(now), known=mark.address)
-            )
+        avoid = memory.bad_addresses(now, host_key(route.machine))
+        limit = max(limit, technology(route.network.technology).patience(route))
+        async with asyncio.timeout(limit):
+            connection = await session.dial(route, Aim(avoid=avoid, known=mark.address))
     except TimeoutError:
-        observation = _failed(route, f"no answer in {LOOK_LIMIT:g} s")
+        observation = _failed(route, f"no answer in {limit:g} s")
     except (ClanError, DialError) as fault:
         observation = _failed(route, str(fault))
     except Exception as fault:  # noqa: BLE001 (code of others; the rest is still looked at)
-        observation = _failed(route, f"crashed: {type(fault).__name__}: {fault}")
+        observation = _failed(route, crashed(fault))
     else:
         connection.sock.close()
         observation = Observation(

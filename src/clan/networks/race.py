@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from clan.errors import ClanError
-from clan.networks.technology import DialError
+from clan.networks.technology import DialError, crashed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -41,7 +41,7 @@ class Lap:
         """What went wrong, for people. What no attempt should raise is called a crash."""
         if self.fault is None or isinstance(self.fault, (DialError, ClanError)):
             return None if self.fault is None else str(self.fault)
-        return f"crashed: {type(self.fault).__name__}: {self.fault}"
+        return crashed(self.fault)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from clan.errors import ClanError
-from clan.networks.technology import NetworkTechnology
+from clan.networks.technology import NetworkTechnology, Traits
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -30,6 +30,8 @@ def technology(reference: str) -> NetworkTechnology:
         ) from error
     if not isinstance(made, NetworkTechnology):
         raise ClanError(f"{reference} is not a NetworkTechnology")
+    if not isinstance(getattr(made, "traits", None), Traits):
+        raise ClanError(f"the network technology {reference} has no traits")
     return made
 
 

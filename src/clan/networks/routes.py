@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from clan import __version__
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from clan.model.clan import Clan, Instance
     from clan.model.exports import Networking, Peer
 
-FORMAT = 1
+FORMAT = 2
 """Of the table's files; raised when what is in them changes."""
 LARGEST = 1 << 24
 """Bytes of clan files above which their routes are worked out anew each time."""
@@ -122,7 +122,16 @@ def network_of(instance: Instance, networking: Networking) -> Network:
 def _jump(clan: Clan, written: str) -> Jump:
     target = parse_target(written)
     machine = named(clan, target.host) if target.port is None else None
-    return Jump(target=target, machine=None if machine is None else clan.full_name(machine))
+    if machine is None:
+        return Jump(target=target)
+    user = target.user or login_user(clan, machine)
+    return Jump(target=replace(target, user=user), machine=clan.full_name(machine))
+
+
+def login_user(clan: Clan, machine: str) -> str | None:
+    """Return who logs in to a machine, by the first of its networks that says so."""
+    peers = (networking.peers.get(machine) for _, networking in clan.networks())
+    return next((peer.user for peer in peers if peer is not None and peer.user), None)
 
 
 class RouteTable:

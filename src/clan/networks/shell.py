@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from clan.errors import ClanError, HostKeyError, UnreachableError
 from clan.networks.choose import Action
-from clan.networks.connect import has_moved, reach
-from clan.networks.hostkeys import FirstContact, Meeting, Verdict, mismatch, refusal
+from clan.networks.connect import has_left, reach
+from clan.networks.hostkeys import FirstContact, Meeting, Verdict, mismatch, refusal, unproven
 from clan.networks.login import Identity, foreground, login, to_stderr
 from clan.networks.memory import Memory
 
@@ -78,15 +78,20 @@ async def shell(
         host_key = key
         desk.record(key)
 
+    # Without a terminal nothing asks: not ssh either, by whatever window it might find.
+    options = request.options if context.interactive else (*request.options, "BatchMode=yes")
     fault: ClanError = HostKeyError(
         f"{MOST_TRIES} addresses answered, and none of them is {found.machine}"
     )
+    avoid: frozenset[str] = frozenset()
     for _ in range(MOST_TRIES):
         async with reach(
             found.machine,
             found.routes,
+            host_key=host_key,
             context=context,
             memories=memories,
+            avoid=avoid,
             action=request.action,
         ) as reached:
             desk.tell(reached)
@@ -108,9 +113,9 @@ async def shell(
                 identity,
                 ssh=context.ssh(),
                 user=request.user or reached.route.user or "root",
-                options=request.options,
+                options=options,
                 command=request.command,
-                moved=partial(has_moved, context, reached.underlay),
+                moved=partial(has_left, context, reached.underlay),
                 run=run,
                 show=show,
             )
@@ -119,14 +124,31 @@ async def shell(
                 f"this computer changes networks too often to log in to {found.machine}"
             )
             continue
+        if outcome.unproven:
+            # Perhaps another machine, perhaps a bad moment of ours: not held against it for long.
+            desk.warn(unproven(meeting, outcome.unproven))
+            avoid |= {meeting.address}
+            failed = partial(
+                Memory.failed,
+                network=meeting.network,
+                underlay=reached.underlay.key,
+                error=outcome.unproven,
+                now=time.time(),
+            )
+            memories.update(found.machine, failed)
+            continue
         if outcome.refused is None:
             return outcome.status
-        if outcome.refused is not Verdict.WRONG:
+        if outcome.refused is not Verdict.WRONG or host_key is None:
             message, hint = refusal(meeting, outcome.refused, outcome.key)
             raise HostKeyError(message, hint=hint)
         desk.warn(mismatch(meeting, outcome.key))
         aside = partial(
-            Memory.set_aside, network=meeting.network, address=meeting.address, now=time.time()
+            Memory.set_aside,
+            network=meeting.network,
+            address=meeting.address,
+            host_key=host_key,
+            now=time.time(),
         )
         memories.update(found.machine, aside)
     raise fault

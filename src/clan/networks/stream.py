@@ -18,8 +18,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from clan.model.exports import SSH_PORT
+from clan.networks.hostkeys import ELSEWHERE
 from clan.networks.race import race
 from clan.networks.technology import Aim, Connection, Context, DialError, SetAsideError
+from clan.system.ssh import identity_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,8 +36,10 @@ BANNER_LIMIT = 10.0
 JUMP_LIMIT = 30.0
 """Seconds until the banner is there through jump hosts, each with a login of its own."""
 JUMP_TRIES = 4
-WRONG_KEY = "Host key verification failed"
-"""What ssh says, in every language, when another key was shown than is demanded."""
+OURS = ("error: ", "warning: ")
+"""How lines of `clan` begin where ssh runs it on the way: they say more than ssh's after them."""
+CHUNK = 1 << 16
+"""Bytes that are carried at once."""
 PREAMBLE = 8192
 """Bytes a server may send before its banner (RFC 4253, section 4.2 allows lines before it)."""
 PREAMBLE_LIMIT = 1.0
@@ -186,14 +190,20 @@ async def _jump(command: Sequence[str], shown: str, aim: Aim) -> Connection:
             ssh.terminate()
             ssh.wait()
             said.seek(0)
-            words = said.read(4096).decode("utf-8", "replace").strip()
-            if isinstance(fault, DialError) and words:
-                kind = _WrongJumpError if WRONG_KEY in words else DialError
-                raise kind(f"{shown}: {words.splitlines()[-1].rstrip()}") from None
+            words = said.read(4096).decode("utf-8", "replace")
+            if isinstance(fault, DialError) and words.strip():
+                kind = _WrongJumpError if ELSEWHERE in words else DialError
+                raise kind(f"{shown}: {_telling_line(words)}") from None
             raise
         # It ends by itself when the stream does, perhaps after this process; nobody else waits.
         threading.Thread(target=ssh.wait, name="reap ssh -W", daemon=True).start()
         return Connection(sock=ours, address=shown, rtt=loop.time() - begin)
+
+
+def _telling_line(words: str) -> str:
+    lines = [line.rstrip() for line in words.strip().splitlines()]
+    told = [line.partition(": ")[2] for line in lines if line.startswith(OURS)]
+    return (told or lines)[-1]
 
 
 def jump_command(host: str, port: int, jumps: Sequence[Jump], context: Context) -> list[str]:
@@ -207,7 +217,7 @@ def jump_command(host: str, port: int, jumps: Sequence[Jump], context: Context) 
         clan = shlex.join(context.clan_command)
         command += ["-o", f"ProxyCommand={clan} connect %n", "-o", "ProxyUseFdpass=yes"]
         command += ["-o", f"KnownHostsCommand={clan} known-hosts %I %H %t %K"]
-        command += ["-o", "UserKnownHostsFile=none", "-o", "GlobalKnownHostsFile=none"]
+        command += identity_options(last.machine)
         command += ["-l", last.target.user or "root"]
         return [*command, "--", last.machine]
     if before:
@@ -223,6 +233,24 @@ def jump_command(host: str, port: int, jumps: Sequence[Jump], context: Context) 
 def host_port(host: str, port: int) -> str:
     """Write a host and a port as `ssh -W` reads them."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def pump(one: socket.socket, other: socket.socket) -> None:
+    """Carry bytes both ways between two non-blocking sockets until both directions have ended."""
+    await asyncio.gather(_flow(one, other), _flow(other, one))
+
+
+async def _flow(source: socket.socket, sink: socket.socket) -> None:
+    """Carry bytes one way; an end that fails ends both, as nothing can be told the other side."""
+    loop = asyncio.get_running_loop()
+    try:
+        while data := await loop.sock_recv(source, CHUNK):
+            await loop.sock_sendall(sink, data)
+        sink.shutdown(socket.SHUT_WR)
+    except OSError:
+        for sock in (source, sink):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
 
 
 @contextlib.contextmanager

@@ -62,16 +62,21 @@ class DialError(Exception):
     """A route did not lead to the machine; the message says what happened, for people."""
 
 
-def _silent(what: str) -> None:
+def silent(what: str) -> None:
     """Report nothing."""
     del what
 
 
 class SetAsideError(DialError):
-    """All addresses of a route showed another host key before, and were not tried again."""
+    """All addresses of a route did not prove to be the machine, and were not tried again."""
 
     def __init__(self, addresses: str) -> None:
-        super().__init__(f"set aside: {addresses} showed another host key")
+        super().__init__(f"set aside: {addresses} showed another host key, or none")
+
+
+def crashed(fault: BaseException) -> str:
+    """Say that code of others raised what it should not."""
+    return f"crashed: {type(fault).__name__}: {fault}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,12 +84,14 @@ class Connection:
     """An open stream to a machine.
 
     `sock` is connected and non-blocking, nothing of it has been read. `address` is what it leads
-    to as people write it, `rtt` the time in seconds that the first round trip took.
+    to as people write it, `rtt` the time in seconds that the first round trip took. `remark` is
+    what a person should know of how it was made.
     """
 
     sock: socket.socket
     address: str
     rtt: float
+    remark: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +109,7 @@ class Context:
     """The words that run `clan` for this clan, for a proxy command."""
     interactive: bool = True
     """Whether anything started may ask at the terminal."""
-    progress: Callable[[str], None] = _silent
+    progress: Callable[[str], None] = silent
     """Say what is waited for, in a few words, each time that it changes."""
 
 
@@ -136,6 +143,8 @@ class NetworkTechnology(ABC):
     """A way to reach machines. Instances are made with no arguments and hold no state."""
 
     traits: ClassVar[Traits]
+    returns_within: ClassVar[float] = 10.0
+    """Seconds after which the network has to answer again when a machine's part was restarted."""
 
     @abstractmethod
     def running(self, network: Network, context: Context) -> bool:

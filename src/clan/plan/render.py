@@ -81,6 +81,8 @@ def render(plan: MachinePlan, sealed: Callable[[Var], bytes]) -> Generation:
     content = {file["path"]: file["sha256"] for file in manifest["files"]}
     manifest["units"] = [_unit(item, files, content) for item in _single(plan, Unit, "name")]
     started = [item["name"] for item in manifest["units"] if item["start"]]
+    # As a machine will give it back: lists, no tuples.
+    manifest = json.loads(_json(manifest))
     files["start"] = "".join(f"{name}\n" for name in started).encode()
     digest = hashlib.sha256(_json(manifest))
     for name in sorted(files):

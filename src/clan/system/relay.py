@@ -37,4 +37,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        # Ctrl-C at a question of clan's reaches everyone at the terminal; ssh ends by it, too.
+        sys.exit(130)

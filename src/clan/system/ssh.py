@@ -24,6 +24,8 @@ SESSION = b":client_loop():"
 """In lines of ssh's log that it writes from when the session begins: the name of the function.
 
 Only once ssh is in there can the machine have been asked for anything."""
+SSH_FAILED = 255
+"""The status by which `ssh` reports a failure of its own (ssh(1), EXIT STATUS)."""
 HANDSHAKE_LIMIT = 15
 """Seconds ssh waits for greeting and key exchange; a user's own ConnectTimeout goes before."""
 
@@ -91,6 +93,8 @@ def login_command(
         *identity_options(full_name),
         *network_options,
         *(word for option in options for word in ("-o", option)),
+        # A master of the user's would take the session over a network of another hour.
+        *("-o", "ControlPath=none"),
         # Until the keys are agreed on; a stream that dies before would be waited for for minutes.
         *("-o", f"ConnectTimeout={HANDSHAKE_LIMIT}"),
         *("-l", user),

@@ -54,6 +54,12 @@ def read_admins(folder: Path) -> dict[str, Admin]:
     return {file.stem: _read(file) for file in files if is_plain(file.stem)}
 
 
+def login_keys(folder: Path) -> tuple[str, ...]:
+    """Return every line that belongs into root's `authorized_keys` on each machine, in order."""
+    admins = read_admins(folder).values()
+    return tuple(sorted({key for each in admins if not each.leaving for key in each.logins}))
+
+
 def _read(file: Path) -> Admin:
     try:
         tree: dict[str, Any] = tomllib.loads(file.read_text("utf-8"))
@@ -82,7 +88,7 @@ def path_of(folder: Path, name: str) -> Path:
 
 
 def write_record(admin: Admin) -> bytes:
-    """Write an admin's record as TOML, in which a JSON string of printable text is a string."""
+    """Write an admin's record as TOML: a JSON string is a TOML string, but for a bare delete."""
     lines = [f"key = {_string(admin.key)}"]
     logins = "".join(f"    {_string(each)},\n" for each in admin.logins)
     lines.append(f"logins = [\n{logins}]" if logins else "logins = []")
@@ -92,7 +98,7 @@ def write_record(admin: Admin) -> bytes:
 
 
 def _string(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def login_key(text: str) -> str:

@@ -50,7 +50,9 @@ def set_value(store: Store, graph: Graph, var: Var, data: bytes, now: str) -> No
         kept, meta = _kept(store, entry, now)
         if {each.name for each in entry.kept()} == {var.file}:
             # All that it makes is new: as if it had run now.
-            depends = {str(each): mark(folder.load(store.place_of(each))) for each in entry.depends}
+            depends = {
+                each.label: mark(folder.load(store.place_of(each))) for each in entry.depends
+            }
             meta = Meta(
                 serial=meta.serial,
                 made=now,

@@ -41,9 +41,9 @@ class Meta:
     """What the files were made from; nothing here comes from a secret.
 
     `serial` is random and new whenever the files are. `inputs` is a hash of what the generator
-    declared, `depends` has the mark of each dependency by its id (see `mark`); None and empty
-    where the values were set by hand. `made` is when, in UTC. `recipients` is file -> the public
-    keys that it is encrypted to. `due` is why the values should be replaced.
+    declared, `depends` has the mark of each dependency by its label (see `need.mark`); None and
+    empty where the values were set by hand. `made` is when, in UTC. `recipients` is file -> the
+    public keys that it is encrypted to. `due` is why the values should be replaced.
     """
 
     serial: str

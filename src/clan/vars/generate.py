@@ -231,7 +231,7 @@ class Workshop:
             made=self.now,
             version=entry.generator.version,
             inputs=entry.inputs,
-            depends={str(each): mark(self.kept[each]) for each in entry.depends},
+            depends={each.label: mark(self.kept[each]) for each in entry.depends},
         )
 
     def _keep(self, entry: Entry, kept: Kept) -> None:

@@ -34,6 +34,11 @@ class GeneratorId:
     def __str__(self) -> str:
         return f"{self.machine or SHARED}/{self.name}"
 
+    @property
+    def label(self) -> str:
+        """How generators of the same machine call it: renaming the machine leaves it as it is."""
+        return self.name if self.machine is not None else f"{SHARED}/{self.name}"
+
     def var(self, file: str) -> Var:
         """Return a file of it."""
         return Var(machine=self.machine, generator=self.name, file=file)

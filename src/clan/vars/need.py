@@ -48,7 +48,8 @@ class Step:
 class Request:
     """What was asked for: `machines` and `services` (names of generators) narrow it, None is all.
 
-    `regenerate` replaces what these select, whatever is there; `only` replaces just these ids.
+    `regenerate` replaces what these select, whatever is there; with `machines` just their own, for
+    others use a shared value too. `only` narrows it to these ids.
     """
 
     machines: frozenset[str] | None = None
@@ -63,6 +64,11 @@ class Request:
             and (self.services is None or entry.id.name in self.services)
             and (self.only is None or entry.id in self.only)
         )
+
+    def replaces(self, entry: Entry) -> bool:
+        """Whether a generator's values are to be replaced."""
+        others_too = self.machines is not None and entry.id.machine is None
+        return self.regenerate and not others_too and self.selects(entry)
 
 
 def _whose(entry: Entry) -> tuple[str, ...]:
@@ -87,7 +93,7 @@ def steps(
         follows = not replaced.isdisjoint(entry.depends)
         if id_ not in wanted and not follows:
             continue
-        asked = request.regenerate and request.selects(entry)
+        asked = request.replaces(entry)
         step = _step(entry, kept, replaced, asked=asked)
         if step is not None:
             found.append(step)
@@ -176,10 +182,10 @@ def _outdated(
         if each in replaced:
             yield f"{each} is made again"
     for each in entry.depends:
-        before = meta.depends.get(str(each))
+        before = meta.depends.get(each.label)
         if before is not None and before != mark(kept.get(each)):
             yield f"{each} changed"
-    if meta.inputs is not None and set(meta.depends) != {str(each) for each in entry.depends}:
+    if meta.inputs is not None and set(meta.depends) != {each.label for each in entry.depends}:
         yield "it depends on others than before"
 
 

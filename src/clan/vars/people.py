@@ -17,13 +17,14 @@ from clan.vars.admins import FOLDER, Admin, path_of, read_admins, write_record
 from clan.vars.age import recipient
 from clan.vars.generate import Workshop
 from clan.vars.names import nearest
+from clan.vars.need import mark
 from clan.vars.readers import reencrypt_locked, resealed, stored
 from clan.vars.rotation import HOST_KEY, IDENTITY, Rotation, leave_word, of_generator
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from clan.vars.folder import Kept
+    from clan.vars.folder import Kept, Meta
     from clan.vars.graph import Entry, Graph
     from clan.vars.names import GeneratorId
     from clan.vars.store import Store
@@ -49,6 +50,7 @@ def add_admin(store: Store, graph: Graph, admin: Admin) -> list[GeneratorId]:
     Run again after a crash, it goes on. Raises ClanError when the name or the key is another's, or
     when this computer's admin cannot read a secret.
     """
+    path_of(store.folder, admin.name)  # a name that cannot be a file's is the first thing to say
     admin = replace(admin, key=recipient(admin.key))
     with store.locked():
         for other in read_admins(store.folder).values():
@@ -155,13 +157,15 @@ class _Departure:
                 self._leave(id_, kept, "nothing declares it: `clan vars prune` removes it")
         elif entry.generator.born_on_machine:
             self._report_for_life(entry)
-        elif could_read or self._follows(entry, kept):
+        elif could_read or self._follows(entry, kept, kept.meta):
             self._replace(entry, kept)
 
-    def _follows(self, entry: Entry, kept: Kept) -> bool:
+    def _follows(self, entry: Entry, kept: Kept, meta: Meta) -> bool:
+        """Whether it was made from values that are others now, by this run or one cut short."""
         if kept.secrets or entry.generator.prompts:
             return False
-        return any(each in self.rotated for each in entry.depends)
+        marks = {each.label: mark(self.workshop.kept[each]) for each in entry.depends}
+        return any(before != marks.get(each, before) for each, before in meta.depends.items())
 
     def _replace(self, entry: Entry, kept: Kept) -> None:
         if entry.generator.for_life:

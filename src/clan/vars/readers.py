@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from clan.errors import ClanError
 from clan.vars import folder
 from clan.vars.admins import read_admins
-from clan.vars.age import decrypt, encrypt
+from clan.vars.age import decrypt, encrypt, recipient
 from clan.vars.names import GeneratorId, is_plain, var_id
-from clan.vars.store import PER_MACHINE, SHARED
+from clan.vars.store import MACHINE_IDENTITY, PER_MACHINE, SHARED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,13 +78,22 @@ def _folders(path: str) -> list[str]:
 def reencrypt(store: Store, graph: Graph, machine: str | None = None) -> list[GeneratorId]:
     """Encrypt every secret anew whose readers have changed; `machine` limits it to what one uses.
 
-    To be called the moment a machine's identity exists, or is another. Returns what was changed.
+    Returns what was changed.
     Raises ClanError when this admin cannot read one of them; those before it are done then.
     """
     with store.locked():
         changed = reencrypt_locked(store, graph, machine)
         store.stage([store.folder])
     return changed
+
+
+def admit(store: Store, graph: Graph, machine: str, key: str) -> list[GeneratorId]:
+    """Keep a machine's identity, `age1…`, and have it read its secrets from now on.
+
+    Returns what was encrypted anew. Raises ClanError for what is no key: a machine said it.
+    """
+    store.write(machine, *MACHINE_IDENTITY, recipient(key))
+    return reencrypt(store, graph, machine)
 
 
 def reencrypt_locked(store: Store, graph: Graph, machine: str | None = None) -> list[GeneratorId]:

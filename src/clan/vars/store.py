@@ -98,6 +98,10 @@ class Store:
         except ClanError as fault:
             raise ClanError(fault.message, where=var_id(var), hint=fault.hint) from None
 
+    def path(self, machine: str, generator: str, file: str) -> Path:
+        """Return where a machine's public value is, or would be."""
+        return self.place(machine, generator) / file / VALUE
+
     def reveal(self, var: Var) -> str:
         """Return a value as text without the line end. Raises ClanError when it is not there."""
         data = self.value(var)
@@ -126,15 +130,28 @@ class Store:
         )
 
     def read(self, machine: str, generator: str, file: str) -> str | None:
-        """Return a machine's public value without the line end, or None when there is none."""
-        data = read_file(self.place(machine, generator), file, VALUE)
-        return None if data is None else data.decode("utf-8", "replace").strip()
+        """Return a machine's public value without the line end, or None when there is none.
+
+        Raises ClanError when what is there cannot be read.
+        """
+        path = self.path(machine, generator, file)
+        try:
+            data = read_file(self.place(machine, generator), file, VALUE)
+            return None if data is None else data.decode("utf-8").strip()
+        except OSError as fault:
+            raise ClanError(f"cannot be read: {fault.strerror}", where=str(path)) from fault
+        except UnicodeDecodeError as fault:
+            raise ClanError("is not UTF-8 text", where=str(path)) from fault
 
     def write(self, machine: str, generator: str, file: str, value: str) -> Path:
-        """Keep a machine's public value, and stage the file where the clan is in git."""
-        path = self.place(machine, generator) / file / VALUE
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, f"{value}\n".encode(), mode=0o644)
+        """Keep a machine's public value, and stage the file where the clan is in git.
+
+        Raises ClanError when it cannot be written.
+        """
+        path = self.path(machine, generator, file)
+        with disk_errors_told():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, f"{value}\n".encode(), mode=0o644)
         self.stage([path])
         return path
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _START = 5.0
 """Seconds that wireguard-go has to make its interface; it takes some hundredths."""
 
+_PROBE = "clan-probe"
+"""An interface that is there for a moment, to see whether it can be."""
+
 _NO_KERNEL = re.compile("Unknown device type|not supported|No such device")
 
 
@@ -107,6 +110,20 @@ class Userspace(Backend):
 
 
 _BACKENDS: tuple[Backend, ...] = (Kernel(), Userspace())
+
+
+def available() -> bool:
+    """Whether an interface can be made here at all: tried, as no list of modules tells it.
+
+    Where it cannot, Debian has a package `wireguard-go`. Raises StepError.
+    """
+    if shutil.which("wireguard-go") is not None:
+        return True
+    kernel = Kernel()
+    if not kernel.create(_PROBE):
+        return False
+    kernel.remove(_PROBE)
+    return True
 
 
 def shown(name: str) -> dict[str, Any] | None:

@@ -120,6 +120,10 @@ class Control:
         """Take back the key that opens a service."""
         await self.ask(f"ONION_CLIENT_AUTH_REMOVE {hostname.removesuffix('.onion')}")
 
+    async def look_up(self, hostname: str) -> None:
+        """Have Tor fetch a service's descriptor anew; it does so after this returns."""
+        await self.ask(f"HSFETCH {hostname.removesuffix('.onion')}")
+
     async def bootstrap(self) -> AsyncIterator[Bootstrap]:
         """Yield how far Tor has come, now and at each step, until it is through."""
         await self.ask("SETEVENTS STATUS_CLIENT")
@@ -219,6 +223,8 @@ async def control(address: Address) -> AsyncIterator[Control]:
         yield found
     finally:
         writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 def keywords(line: str) -> dict[str, str]:

@@ -143,6 +143,7 @@ class TorModule(Module):
                     VarFile(name=AUTH_PUBLIC, secret=False, mode=0o444, needed=Needed.NEVER),
                 ),
                 make=make_client_key,
+                users=(),  # admins have it; a machine's Tor is lent it for a connection
             )
 
     def plan(

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,6 @@ from clan.modules.tor.control import Control, ControlError, control
 from clan.networks.technology import DialError
 
 if TYPE_CHECKING:
-    from asyncio.subprocess import Process
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from clan.modules.tor.ports import Address
@@ -58,21 +58,26 @@ class RunningTor:
 
 @contextlib.asynccontextmanager
 async def own_tor(
-    folder: Path, lines: Sequence[str], progress: Callable[[str], None]
+    folder: Path,
+    lines: Sequence[str],
+    progress: Callable[[str], None],
+    *,
+    stall: float = STALL_LIMIT,
 ) -> AsyncIterator[RunningTor]:
     """Run a Tor that is told `lines` until the context is left; it is through its bootstrap.
 
-    `folder` is where such Tors keep what they learn. Raises DialError that says how far Tor came.
+    `folder` is where such Tors keep what they learn, `stall` the seconds at one stage after which
+    Tor is given up. Raises DialError that says how far it came.
     """
     program = shutil.which("tor")
     if program is None:
         raise DialError("Tor is not installed on this computer (Debian's package: tor)")
     with _slot(folder) as (home, lock), _socket_folder(home) as place:
         log = home / "log"
-        process = await _start(program, _torrc(home, place, lines), lock, log)
+        process = _start(program, home, _torrc(home, place, lines), lock, log)
         try:
             async with _controlled(process, place / "control", log) as found:
-                await _bootstrapped(found, progress)
+                await _bootstrapped(found, progress, stall)
                 yield RunningTor(socks=str(place / "socks"), control=found)
         finally:
             await _stop(process)
@@ -94,49 +99,47 @@ def _torrc(home: Path, place: Path, lines: Sequence[str]) -> str:
     return "".join(f"{line}\n" for line in (*mine, *lines))
 
 
-async def _start(program: str, torrc: str, lock: int, log: Path) -> Process:
-    """Start Tor; it holds `lock` too, so that its folder is taken for as long as it runs."""
+def _start(program: str, home: Path, torrc: str, lock: int, log: Path) -> subprocess.Popen[bytes]:
+    """Start Tor; it holds `lock` too, so that its folder is taken for as long as it runs.
+
+    asyncio's own way to start processes leaves pipes open when it is cancelled in the middle.
+    """
+    told = home / "torrc"
+    told.write_text(torrc)
     with log.open("wb") as out:
         # A session of its own: keys that make signals at the terminal are not for it.
-        process = await asyncio.create_subprocess_exec(
-            program, "--defaults-torrc", os.devnull, "-f", "-",
-            stdin=asyncio.subprocess.PIPE, stdout=out, stderr=out,
+        return subprocess.Popen(
+            [program, "--defaults-torrc", os.devnull, "-f", str(told)],
+            stdin=subprocess.DEVNULL, stdout=out, stderr=out,
             start_new_session=True, pass_fds=(lock,),
         )  # fmt: skip
-    try:
-        # Less than a pipe holds, so nothing waits for it to be read.
-        if process.stdin is not None:
-            process.stdin.write(torrc.encode())
-            process.stdin.close()
-    except BaseException:
-        await _stop(process)
-        raise
-    return process
 
 
-async def _stop(process: Process) -> None:
+async def _stop(process: subprocess.Popen[bytes]) -> None:
     """End Tor, and wait until it has ended; cancelling that kills it."""
-    if process.returncode is not None:
+    if process.poll() is not None:
         return
     process.terminate()
     try:
-        async with asyncio.timeout(STOP_LIMIT):
-            await process.wait()
-    except BaseException as fault:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_LIMIT):
+                while process.poll() is None:  # noqa: ASYNC110 (nothing tells but a thread)
+                    await asyncio.sleep(_POLL)
+    finally:
         if process.returncode is None:
             process.kill()
-        if not isinstance(fault, TimeoutError):
-            raise
-        await process.wait()
+            process.wait()
 
 
 @contextlib.asynccontextmanager
-async def _controlled(process: Process, address: Path, log: Path) -> AsyncIterator[Control]:
+async def _controlled(
+    process: subprocess.Popen[bytes], address: Path, log: Path
+) -> AsyncIterator[Control]:
     """Wait for Tor's control port, and have Tor end with this connection to it."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + START_LIMIT
     while not _is_there(address):
-        if process.returncode is not None:
+        if process.poll() is not None:
             raise DialError(f"Tor did not start: {_complaint(log)}")
         if clock() > deadline:
             raise DialError(f"Tor has no control port after {START_LIMIT:g} s: {_complaint(log)}")
@@ -149,11 +152,11 @@ async def _controlled(process: Process, address: Path, log: Path) -> AsyncIterat
         raise DialError(f"Tor: {fault}") from None
 
 
-async def _bootstrapped(found: Control, progress: Callable[[str], None]) -> None:
+async def _bootstrapped(found: Control, progress: Callable[[str], None], stall: float) -> None:
     """Wait until Tor knows its network. Raises DialError with the stage that it stays at."""
     where, why = "it had not begun", ""
     try:
-        async with asyncio.timeout(STALL_LIMIT) as patience:
+        async with asyncio.timeout(stall) as patience:
             clock = asyncio.get_running_loop().time
             reached = -1
             async for stage in found.bootstrap():
@@ -163,7 +166,7 @@ async def _bootstrapped(found: Control, progress: Callable[[str], None]) -> None
                 why = f": {stage.warning}" if stage.warning else ""
                 if stage.percent > reached:
                     reached = stage.percent
-                    patience.reschedule(clock() + STALL_LIMIT)
+                    patience.reschedule(clock() + stall)
                 elif stage.serious:
                     soon = clock() + WARNED_LIMIT
                     patience.reschedule(min(soon, patience.when() or soon))

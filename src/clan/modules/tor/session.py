@@ -31,12 +31,13 @@ if TYPE_CHECKING:
     import socket
 
     from clan.model.route import Network, Route
-    from clan.modules.tor.ports import Address
 
 CIRCUIT_LIMIT = 60.0
 """Seconds until the service's answer, with a Tor that knows its network."""
-AGAIN = 4.0
+AGAIN = 3.5
 """Seconds of silence after which a stream is asked for again; one takes 1 to 4 s."""
+FETCH = 1.0
+"""Seconds that the service's descriptor is given then to be there anew."""
 FAILURES = 4
 """Streams that fail, not those that hang, after which no other is asked for."""
 
@@ -53,6 +54,7 @@ class TorSession(Session):
         self.starting = asyncio.Lock()
         self.tor: RunningTor | None = None
         self.own = False
+        self.remark: str | None = None
 
     @property
     def keeps(self) -> bool:
@@ -85,7 +87,7 @@ class TorSession(Session):
         with closing_on_failure(outcome.sock):
             if aim.port is None:
                 await see_banner(outcome.sock, shown, BANNER_LIMIT)
-        return Connection(sock=outcome.sock, address=shown, rtt=outcome.seconds)
+        return Connection(sock=outcome.sock, address=shown, rtt=outcome.seconds, remark=self.remark)
 
     async def _open(self) -> RunningTor:
         """Take the Tor that runs here, or start one."""
@@ -95,9 +97,11 @@ class TorSession(Session):
             try:
                 found = await self.stack.enter_async_context(control(ports.control))
             except ControlError as fault:
-                self.context.progress(f"a Tor runs here, but {fault}: starting another")
+                self.remark = f"through a Tor of its own: one runs here, but {fault}"
                 continue
             return RunningTor(socks=ports.socks, control=found)
+        if not self.context.locate().sources:
+            raise DialError("this computer is on no network")  # of which Tor would say nothing
         lines = lines_of(self.network.settings)
         folder = cache_home(os.environ) / "tor" / digest(lines)
         tor = await self.stack.enter_async_context(own_tor(folder, lines, self.context.progress))
@@ -111,7 +115,7 @@ class TorSession(Session):
 
     async def _streams(self, tor: RunningTor, name: str, port: int) -> _Stream:
         """Ask for a stream, and again while none comes; the first is used."""
-        tries = _Tries(tor.socks, name, port)
+        tries = _Tries(tor, name, port)
         attempts = round(CIRCUIT_LIMIT / AGAIN)
         try:
             async with asyncio.timeout(CIRCUIT_LIMIT):
@@ -141,22 +145,32 @@ class _Stream:
 class _Tries:
     """Asks for streams to one service until one is refused for good."""
 
-    def __init__(self, socks: Address, name: str, port: int) -> None:
-        self.socks = socks
+    def __init__(self, tor: RunningTor, name: str, port: int) -> None:
+        self.tor = tor
         self.name = name
         self.port = port
         self.final: DialError | None = None
+        self.begun = 0
         self.failed = 0
 
     async def one(self) -> _Stream:
-        """Ask once; after others failed, only after a moment."""
+        """Ask once; after others failed, only after a moment.
+
+        After others hung, what Tor knows of the service may be old: introductions that are still
+        confirmed, and lead nowhere. It does not look again by itself while they are.
+        """
         if self.final is not None:
             raise self.final
         clock = asyncio.get_running_loop().time
+        self.begun += 1
         await asyncio.sleep(self.failed * 0.5)
+        if self.begun > self.failed + 1:
+            with contextlib.suppress(ControlError):  # then the stream is asked for as it is
+                await self.tor.control.look_up(self.name)
+                await asyncio.sleep(FETCH)
         begin = clock()
         try:
-            sock = await stream(self.socks, self.name, self.port)
+            sock = await stream(self.tor.socks, self.name, self.port)
         except DialError as refused:
             self.failed += 1
             if isinstance(refused, FinalError) or self.failed == FAILURES:

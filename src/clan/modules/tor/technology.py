@@ -31,6 +31,9 @@ class Tor(NetworkTechnology):
         keeps=True,
     )
 
+    returns_within: ClassVar[float] = 180.0
+    """A restarted onion service publishes its descriptors anew."""
+
     def running(self, network: Network, context: Context) -> bool:
         """Whether a Tor of this network listens here."""
         del context

@@ -69,7 +69,11 @@ if TYPE_CHECKING:
 
 CONTROLLER = "controller"
 KEEPALIVE = 25
-"""Seconds between a peer's packets to a controller: less than NATs forget a UDP flow in (wg(8))."""
+"""Seconds between packets to a controller: less than NATs forget a UDP flow in (wg(8)).
+
+Controllers send them to each other too: the first shakes hands, so one that was started anew is
+reached at once. Without it the others would notice after 15 s that it has forgotten them.
+"""
 
 _UP = 'ip -o link show up dev "$0" | grep -q . && wg show "$0" listen-port'
 _LISTENS = 'test "$(wg show "$0" listen-port)" = "$1"'
@@ -137,8 +141,7 @@ def link(
     for controller, member in controllers.items():
         allowed = (subnet_of(name, controller),)
         settings = ControllerSettings.of(member)
-        keepalive = None if role == CONTROLLER else KEEPALIVE
-        add(controller, allowed, endpoint(settings), keepalive)
+        add(controller, allowed, endpoint(settings), KEEPALIVE)
     if role == CONTROLLER:
         for peer in instance.members["peer"]:
             each = tuple(peer_subnet(name, controller, peer) for controller in controllers)

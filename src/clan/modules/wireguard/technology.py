@@ -31,6 +31,9 @@ class Wireguard(NetworkTechnology):
         throughput=Throughput.HIGH, end_to_end=False, binds_address_to_key=True
     )
 
+    returns_within: ClassVar[float] = 30.0
+    """A peer behind a NAT says hello again within 25 s, when its keepalive is due."""
+
     def running(self, network: Network, context: Context) -> bool:
         """Whether the interface, named after the instance, is there."""
         del context

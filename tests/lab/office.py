@@ -173,6 +173,12 @@ class Office:
             text=True,
         )
 
+    def install(self, *machines: str) -> None:
+        """Run `clan machines install` for several at once."""
+        for run in [self.begin("machines", "install", name) for name in machines]:
+            _, said = run.communicate()
+            assert run.returncode == 0, said
+
     def update(self, *words: str) -> list[dict[str, Any]]:
         """Run `clan machines update --json` and return the outcomes."""
         done = self.clan("machines", "update", "--json", *words)

@@ -367,7 +367,10 @@ def status(option: str | None, machines: tuple[str, ...], *, as_json: bool) -> N
     if as_json:
         say_json(shapes)
         return
-    rows = [[s["machine"], str(s["generation"] or "-"), s["state"]] for s in shapes]
+    rows = [
+        [s["machine"], "-" if s["generation"] is None else str(s["generation"]), s["state"]]
+        for s in shapes
+    ]
     say(table(["Machine", "Generation", "State"], rows, width=terminal_width()))
 
 
@@ -382,12 +385,14 @@ def uninstall(
 ) -> None:
     """Take all that clan put on MACHINE away again. Packages and users stay."""
     from clan.cli.edits import ask
+    from clan.deploy.bundle import bundle
 
     fleet = Fleet.of(option)
     (name,) = fleet.chosen([machine], [])
     if not yes:
         ask(f"Take clan off {name}, its keys included?")
-    asyncio.run(fleet.remote(name, target_host=target_host).program("uninstall"))
+    # The program is sent anew, so that it can be repeated where it was interrupted.
+    asyncio.run(fleet.remote(name, target_host=target_host).send(bundle(), "uninstall"))
     if as_json:
         say_json({"machine": name, "state": "uninstalled"})
     else:

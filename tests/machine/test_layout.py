@@ -31,7 +31,8 @@ def test_others_may_read_what_is_not_secret(tmp_path: Path) -> None:
     (tmp_path / "run/clan").mkdir(parents=True, mode=0o700)
     layout = with_generations(tmp_path)
     assert layout.run.stat().st_mode & 0o777 == 0o755
-    assert layout.own.stat().st_mode & 0o777 == 0o700
+    assert layout.own.stat().st_mode & 0o777 == 0o755
+    assert (layout.own / "keys").stat().st_mode & 0o777 == 0o700
 
 
 def test_a_generation_that_is_not_whole_does_not_count(tmp_path: Path) -> None:

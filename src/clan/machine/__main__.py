@@ -120,7 +120,7 @@ def install(packages: list[str]) -> dict[str, Any]:
         draft = LAYOUT.own / ".age.draft"
         draft.unlink(missing_ok=True)
         run(["age-keygen", "-o", str(draft)])
-        draft.chmod(0o400)
+        draft.chmod(0o600)
         draft.replace(identity)
         sync(LAYOUT.own)
     units.install(LAYOUT.root)

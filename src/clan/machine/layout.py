@@ -1,6 +1,6 @@
 """Where things are on a machine, and the small files that decide which generation counts.
 
-    /etc/clan/                      0700, what is born here and never leaves: identity and keys
+    /etc/clan/                      what is born here and never leaves: identity and keys (0600)
     /var/lib/clan/generations/N/    one generation: manifest.json, files/, units/ …
     /var/lib/clan/machine.pyz       this program, as the confirmed one has it
     /var/lib/clan/current           link to the generation that is applied
@@ -118,8 +118,10 @@ class Layout:
 
     def prepare(self) -> None:
         """Make the folders, and generation 0."""
-        self.own.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.own.chmod(0o700)
+        # Daemons have their configuration below it; what is secret there says so itself.
+        for folder, mode in ((self.own, 0o755), (self.own / "keys", 0o700)):
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(mode)
         self.generation(0).mkdir(parents=True, exist_ok=True)
         self.run.mkdir(parents=True, exist_ok=True)
         # Whatever the umask of whoever made them: daemons that are not root read what is theirs.

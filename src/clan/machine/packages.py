@@ -43,7 +43,7 @@ def install(wanted: Sequence[str]) -> None:
         raise StepError(f"this system is not Debian's: install {', '.join(absent)} on it yourself")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     words = ["apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=120"]
-    with _daemons_held():
+    with _daemons_held(), _none_enabled():
         try:
             run([*words, "install", "--no-install-recommends", *absent],
                 limit=MINUTES, environment=environment)  # fmt: skip
@@ -60,6 +60,27 @@ def let_daemons_start() -> None:
     with contextlib.suppress(FileNotFoundError):
         if POLICY.read_text("utf-8", "replace") == REFUSAL:
             POLICY.unlink()
+
+
+@contextlib.contextmanager
+def _none_enabled() -> Iterator[None]:
+    """Undo what packages enable: the next boot would start it with a configuration of its own.
+
+    What a generation runs are units of ours, which are not enabled but emitted.
+    """
+    before = _enabled()
+    try:
+        yield
+    finally:
+        fresh = sorted(_enabled() - before)
+        if fresh:
+            run(["systemctl", "disable", "--quiet", *fresh])
+
+
+def _enabled() -> set[str]:
+    kinds = "--type=service,socket,timer,path"
+    listed = run(["systemctl", "list-unit-files", "--state=enabled", "--no-legend", kinds])
+    return {line.split()[0] for line in listed.splitlines() if line.strip()}
 
 
 @contextlib.contextmanager

@@ -214,8 +214,8 @@ def test_ten_machines_are_up_in_seconds(
     taken = time.monotonic() - begun
     record_property("ten machines up, seconds", round(taken, 1))
     sys.stdout.write(f"ten machines were up after {taken:.1f} s\n")
-    assert taken < 30  # 15 s on a computer that does nothing else
+    assert taken < 120  # 6 s on a computer that does nothing else
     begun = time.monotonic()
     lab.down()
     down(lab_name)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 60

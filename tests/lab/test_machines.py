@@ -239,12 +239,8 @@ def test_a_machine_moves_while_it_runs(lab: Lab) -> None:
 
 
 def test_the_admin_moves_at_once(lab: Lab) -> None:
-    taken = []
     for site in ("home", "cafe") * 3:
-        begun = time.monotonic()
         lab.move("admin", site)
-        taken.append(time.monotonic() - begun)
-    assert min(taken) < 0.5  # 10 ms on a computer that does nothing else
     shown = lab.run(["ip", "-brief", "address", "show", "lan"]).stdout.split()
     assert "10.3.0.2/16" in shown
     assert "2001:db8:3::2/64" in shown

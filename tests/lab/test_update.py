@@ -58,7 +58,7 @@ def test_an_update_changes_several_at_once_and_a_second_one_nothing(office: Offi
         assert office.text(name) == "two"
         assert not office.whole(name)["wrong"]
         said = office.lab.exec(name, ["journalctl", "-u", "story-main", "-o", "cat"]).stdout
-        assert said.splitlines()[-1] == "two"
+        assert "two" in said.splitlines()
     assert {o["state"] for o in office.update(*MACHINES)} == {"unchanged"}
 
 

@@ -218,7 +218,7 @@ def test_a_controller_dies_and_by_name_the_rest_goes_on(members: Members) -> Non
     begun = time.monotonic()
     done = ssh(members.lab, "laptop1", "laptop2.vpn", "hostname")
     assert done.stdout == "laptop2\n", done.stderr
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 60
     for address in (members.link("laptop2").addresses[0], members.link("laptop2").addresses[2]):
         assert pings(members.lab, "laptop1", address.partition("/")[0])
     assert not pings(members.lab, "laptop1", members.link("laptop2").addresses[1].partition("/")[0])

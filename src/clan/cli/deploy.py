@@ -1,4 +1,4 @@
-"""`clan machines install|update|…`: take configuration to machines, and see how they stand."""
+"""`clan machines plan|diff|install|update`: take configuration to machines."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import click
 
 from clan.cli.command import Command
 from clan.cli.complete import instance_names, machine_names, tag_names
-from clan.cli.fleet import Fleet, Progress, each
-from clan.cli.output import note, say, say_json, table, terminal_width
+from clan.cli.fleet import Fleet, Progress
+from clan.cli.output import note, say, say_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,11 +30,11 @@ OFFLINE = 4
 """Exit code when nothing failed, and some machines could not be reached."""
 PACKAGES = ("age", "nftables")
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-_target = click.option(
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+target_option = click.option(
     "--target-host", metavar="[USER@]HOST[:PORT]", help="Go to this address instead of choosing."
 )
-_limit = click.option(
+limit_option = click.option(
     "--confirm-timeout",
     type=click.FloatRange(5, 3600),
     metavar="SECONDS",
@@ -48,7 +48,7 @@ _limit = click.option(
     examples=("clan machines plan nas", "clan machines plan nas --json"),
 )
 @click.argument("machine", shell_complete=machine_names)
-@_json
+@as_json_option
 @click.pass_obj
 def plan(option: str | None, machine: str, *, as_json: bool) -> None:
     """Show all that MACHINE must have, whether it exists yet or not."""
@@ -66,7 +66,7 @@ def plan(option: str | None, machine: str, *, as_json: bool) -> None:
     examples=("clan machines diff nas", "clan machines diff nas --json"),
 )
 @click.argument("machine", shell_complete=machine_names)
-@_json
+@as_json_option
 @click.pass_obj
 def diff(option: str | None, machine: str, *, as_json: bool) -> None:
     """Show what an update would change on MACHINE, against what it has now."""
@@ -106,15 +106,15 @@ def _show_changes(before: dict[str, Any], after: Any, *, nothing: str) -> None:
     ),
 )
 @click.argument("machine", shell_complete=machine_names)
-@_target
+@target_option
 @click.option(
     "--host-key",
     type=click.Choice(["accept-new", "strict"]),
     default="strict",
     help="What to do while the machine's host key is not known.",
 )
-@_limit
-@_json
+@limit_option
+@as_json_option
 @click.pass_obj
 def install(
     option: str | None,
@@ -150,8 +150,8 @@ def install(
     "--tags", multiple=True, metavar="TAG", shell_complete=tag_names, help="All with TAG."
 )
 @click.option("--canary", type=click.IntRange(0), default=0, metavar="N", help="First only N.")
-@_limit
-@_target
+@limit_option
+@target_option
 @click.option(
     "--accept-loss",
     multiple=True,
@@ -160,7 +160,7 @@ def install(
     help="Confirm although this network does not answer any more.",
 )
 @click.option("--wait", is_flag=True, help="Wait for machines that are offline.")
-@_json
+@as_json_option
 @click.pass_obj
 def update(
     option: str | None,
@@ -223,7 +223,7 @@ def _update(
             remotes,
             [fleet.generation(remote.found.machine) for remote in remotes],
             [
-                Terms(limit=limit or _limit_of(remote), accept_loss=frozenset(accept_loss))
+                Terms(limit=limit or limit_of(remote), accept_loss=frozenset(accept_loss))
                 for remote in remotes
             ],
             canary=canary,
@@ -254,179 +254,9 @@ def _update(
         sys.exit(OFFLINE)
 
 
-def _limit_of(remote: Remote) -> float:
+def limit_of(remote: Remote) -> float:
     """Return for how long a confirmation is waited for: as the machine's networks need."""
     from clan.networks.registry import technology
 
     needs = [technology(route.network.technology).returns_within for route in remote.found.routes]
     return max(needs, default=0.0) + SPARE
-
-
-@click.command(cls=Command, examples=("clan machines generations nas",))
-@click.argument("machine", shell_complete=machine_names)
-@_json
-@click.pass_obj
-def generations(option: str | None, machine: str, *, as_json: bool) -> None:
-    """List the generations that MACHINE has, and which of them runs."""
-    from datetime import UTC, datetime
-
-    fleet = Fleet.of(option)
-    (name,) = fleet.chosen([machine], [])
-    status = asyncio.run(fleet.remote(name).program("status"))
-    if as_json:
-        say_json(status)
-        return
-    rows = []
-    for found in status["generations"]:
-        marks = [mark for mark in ("current", "confirmed") if status[mark] == found["number"]]
-        made = datetime.fromtimestamp(found["made"], UTC).strftime("%Y-%m-%d %H:%M")
-        rows.append([str(found["number"]), made, ", ".join(marks)])
-    say(table(["Generation", "Made (UTC)", ""], rows, width=terminal_width()))
-
-
-@click.command(cls=Command, examples=("clan machines rollback nas", "clan machines rollback nas 3"))
-@click.argument("machine", shell_complete=machine_names)
-@click.argument("number", type=int, required=False)
-@_limit
-@_json
-@click.pass_obj
-def rollback(
-    option: str | None,
-    machine: str,
-    number: int | None,
-    *,
-    confirm_timeout: float | None,
-    as_json: bool,
-) -> None:
-    """Switch MACHINE to generation NUMBER, or to the one before the one that runs."""
-    from clan.deploy.update import Terms, go_back
-    from clan.errors import ClanError
-
-    fleet = Fleet.of(option)
-    (name,) = fleet.chosen([machine], [])
-    remote = fleet.remote(name)
-    progress = Progress([name], quiet=as_json)
-
-    async def back() -> Outcome:
-        wanted = number
-        if wanted is None:
-            status = await remote.program("status")
-            earlier = [
-                found["number"]
-                for found in status["generations"]
-                if found["number"] < status["current"]
-            ]
-            if not earlier:
-                raise ClanError(f"{name} has no generation before the one that runs")
-            wanted = max(earlier)
-        return await go_back(
-            remote,
-            wanted,
-            Terms(limit=confirm_timeout or _limit_of(remote)),
-            lambda text: progress(name, text),
-        )
-
-    outcome = asyncio.run(back())
-    progress(name, f"{outcome.state}{f': {outcome.reason}' if outcome.reason else ''}")
-    if as_json:
-        say_json(outcome.to_json())
-    if not outcome.good:
-        sys.exit(1)
-
-
-@click.command(cls=Command, examples=("clan machines status", "clan machines status --json"))
-@click.argument("machines", nargs=-1, shell_complete=machine_names)
-@_json
-@click.pass_obj
-def status(option: str | None, machines: tuple[str, ...], *, as_json: bool) -> None:
-    """Show of each machine which generation runs, and whether it is what the clan says."""
-    from clan.deploy.update import HASHES
-    from clan.errors import ClanError
-
-    fleet = Fleet.of(option)
-    chosen = fleet.chosen(machines, [])
-    command = f"{HASHES}; readlink /var/lib/clan/current /var/lib/clan/confirmed || true"
-    answers = asyncio.run(each([fleet.remote(name) for name in chosen], command, at_once=AT_ONCE))
-    shapes = []
-    for name, answer in zip(chosen, answers, strict=True):
-        shape: dict[str, Any] = {"machine": name, "state": "unreachable", "generation": None}
-        if not isinstance(answer, ClanError):
-            words = answer.decode("ascii", "replace").split()
-            hashes = [word for word in words if not word.startswith("generations/")]
-            numbers = [int(word.rpartition("/")[2]) for word in words if word not in hashes]
-            shape["generation"] = numbers[0] if numbers else None
-            if not numbers:
-                shape["state"] = "not installed"
-            elif numbers[0] != numbers[-1]:
-                shape["state"] = f"waiting (confirmed is {numbers[-1]})"
-            elif hashes[:1] == [fleet.generation(name).hash]:
-                shape["state"] = "up to date"
-            else:
-                shape["state"] = "behind"
-        shapes.append(shape)
-    if as_json:
-        say_json(shapes)
-        return
-    rows = [
-        [s["machine"], "-" if s["generation"] is None else str(s["generation"]), s["state"]]
-        for s in shapes
-    ]
-    say(table(["Machine", "Generation", "State"], rows, width=terminal_width()))
-
-
-@click.command(cls=Command, examples=("clan machines uninstall nas",))
-@click.argument("machine", shell_complete=machine_names)
-@_target
-@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
-@_json
-@click.pass_obj
-def uninstall(
-    option: str | None, machine: str, *, target_host: str | None, yes: bool, as_json: bool
-) -> None:
-    """Take all that clan put on MACHINE away again. Packages and users stay."""
-    from clan.cli.edits import ask
-    from clan.deploy.bundle import bundle
-
-    fleet = Fleet.of(option)
-    (name,) = fleet.chosen([machine], [])
-    if not yes:
-        ask(f"Take clan off {name}, its keys included?")
-    # The program is sent anew, so that it can be repeated where it was interrupted.
-    asyncio.run(fleet.remote(name, target_host=target_host).send(bundle(), "uninstall"))
-    if as_json:
-        say_json({"machine": name, "state": "uninstalled"})
-    else:
-        note(f"{name} is as it was before")
-
-
-@click.command(cls=Command, examples=("clan machines gc", "clan machines gc nas"))
-@click.argument("machines", nargs=-1, shell_complete=machine_names)
-@_json
-@click.pass_obj
-def gc(option: str | None, machines: tuple[str, ...], *, as_json: bool) -> None:
-    """Remove old generations from MACHINES; the latest few stay."""
-    from clan.deploy.remote import PROGRAM, PYTHON
-    from clan.errors import ClanError
-
-    fleet = Fleet.of(option)
-    chosen = fleet.chosen(machines, [])
-
-    command = f"{PYTHON} {PROGRAM} gc"
-    remotes = [fleet.remote(name) for name in chosen]
-    shapes: list[dict[str, Any]] = []
-    for name, answer in zip(
-        chosen, asyncio.run(each(remotes, command, at_once=AT_ONCE)), strict=True
-    ):
-        if isinstance(answer, ClanError):
-            shapes.append({"machine": name, "removed": [], "error": answer.message})
-        else:
-            shapes.append({"machine": name, "removed": json.loads(answer), "error": None})
-    if as_json:
-        say_json(shapes)
-    else:
-        rows = [
-            [s["machine"], s["error"] or ", ".join(map(str, s["removed"])) or "-"] for s in shapes
-        ]
-        say(table(["Machine", "Generations removed"], rows, width=terminal_width()))
-    if any(shape["error"] for shape in shapes):
-        sys.exit(1)

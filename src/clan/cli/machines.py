@@ -16,11 +16,11 @@ DEPLOYMENT = {
     "diff": ("clan.cli.deploy:diff", "Show what an update would change on a machine."),
     "install": ("clan.cli.deploy:install", "Make a machine a member of the clan."),
     "update": ("clan.cli.deploy:update", "Bring machines to what the clan's file says."),
-    "status": ("clan.cli.deploy:status", "Show which machines are behind."),
-    "generations": ("clan.cli.deploy:generations", "List the generations of a machine."),
-    "rollback": ("clan.cli.deploy:rollback", "Switch a machine to an earlier generation."),
-    "gc": ("clan.cli.deploy:gc", "Remove old generations."),
-    "uninstall": ("clan.cli.deploy:uninstall", "Take clan off a machine again."),
+    "status": ("clan.cli.generations:status", "Show which machines are behind."),
+    "generations": ("clan.cli.generations:generations", "List the generations of a machine."),
+    "rollback": ("clan.cli.generations:rollback", "Switch a machine to an earlier generation."),
+    "gc": ("clan.cli.generations:gc", "Remove old generations."),
+    "uninstall": ("clan.cli.generations:uninstall", "Take clan off a machine again."),
 }
 
 

@@ -1,0 +1,189 @@
+"""`clan machines status|generations|rollback|gc|uninstall`: what machines have, and going back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from clan.cli.command import Command
+from clan.cli.complete import machine_names
+from clan.cli.deploy import AT_ONCE, as_json_option, limit_of, limit_option, target_option
+from clan.cli.fleet import Fleet, Progress, each
+from clan.cli.output import note, say, say_json, table, terminal_width
+
+if TYPE_CHECKING:
+    from clan.deploy.update import Outcome
+
+
+@click.command(cls=Command, examples=("clan machines generations nas",))
+@click.argument("machine", shell_complete=machine_names)
+@as_json_option
+@click.pass_obj
+def generations(option: str | None, machine: str, *, as_json: bool) -> None:
+    """List the generations that MACHINE has, and which of them runs."""
+    from datetime import UTC, datetime
+
+    fleet = Fleet.of(option)
+    (name,) = fleet.chosen([machine], [])
+    status = asyncio.run(fleet.remote(name).program("status"))
+    if as_json:
+        say_json(status)
+        return
+    rows = []
+    for found in status["generations"]:
+        marks = [mark for mark in ("current", "confirmed") if status[mark] == found["number"]]
+        made = datetime.fromtimestamp(found["made"], UTC).strftime("%Y-%m-%d %H:%M")
+        rows.append([str(found["number"]), made, ", ".join(marks)])
+    say(table(["Generation", "Made (UTC)", ""], rows, width=terminal_width()))
+
+
+@click.command(cls=Command, examples=("clan machines rollback nas", "clan machines rollback nas 3"))
+@click.argument("machine", shell_complete=machine_names)
+@click.argument("number", type=int, required=False)
+@limit_option
+@as_json_option
+@click.pass_obj
+def rollback(
+    option: str | None,
+    machine: str,
+    number: int | None,
+    *,
+    confirm_timeout: float | None,
+    as_json: bool,
+) -> None:
+    """Switch MACHINE to generation NUMBER, or to the one before the one that runs."""
+    from clan.deploy.update import Terms, go_back
+    from clan.errors import ClanError
+
+    fleet = Fleet.of(option)
+    (name,) = fleet.chosen([machine], [])
+    remote = fleet.remote(name)
+    progress = Progress([name], quiet=as_json)
+
+    async def back() -> Outcome:
+        wanted = number
+        if wanted is None:
+            status = await remote.program("status")
+            earlier = [
+                found["number"]
+                for found in status["generations"]
+                if found["number"] < status["current"]
+            ]
+            if not earlier:
+                raise ClanError(f"{name} has no generation before the one that runs")
+            wanted = max(earlier)
+        return await go_back(
+            remote,
+            wanted,
+            Terms(limit=confirm_timeout or limit_of(remote)),
+            lambda text: progress(name, text),
+        )
+
+    outcome = asyncio.run(back())
+    progress(name, f"{outcome.state}{f': {outcome.reason}' if outcome.reason else ''}")
+    if as_json:
+        say_json(outcome.to_json())
+    if not outcome.good:
+        sys.exit(1)
+
+
+@click.command(cls=Command, examples=("clan machines status", "clan machines status --json"))
+@click.argument("machines", nargs=-1, shell_complete=machine_names)
+@as_json_option
+@click.pass_obj
+def status(option: str | None, machines: tuple[str, ...], *, as_json: bool) -> None:
+    """Show of each machine which generation runs, and whether it is what the clan says."""
+    from clan.deploy.update import HASHES
+    from clan.errors import ClanError
+
+    fleet = Fleet.of(option)
+    chosen = fleet.chosen(machines, [])
+    command = f"{HASHES}; readlink /var/lib/clan/current /var/lib/clan/confirmed || true"
+    answers = asyncio.run(each([fleet.remote(name) for name in chosen], command, at_once=AT_ONCE))
+    shapes = []
+    for name, answer in zip(chosen, answers, strict=True):
+        shape: dict[str, Any] = {"machine": name, "state": "unreachable", "generation": None}
+        if not isinstance(answer, ClanError):
+            words = answer.decode("ascii", "replace").split()
+            hashes = [word for word in words if not word.startswith("generations/")]
+            numbers = [int(word.rpartition("/")[2]) for word in words if word not in hashes]
+            shape["generation"] = numbers[0] if numbers else None
+            if not numbers:
+                shape["state"] = "not installed"
+            elif numbers[0] != numbers[-1]:
+                shape["state"] = f"waiting (confirmed is {numbers[-1]})"
+            elif hashes[:1] == [fleet.generation(name).hash]:
+                shape["state"] = "up to date"
+            else:
+                shape["state"] = "behind"
+        shapes.append(shape)
+    if as_json:
+        say_json(shapes)
+        return
+    rows = [
+        [s["machine"], "-" if s["generation"] is None else str(s["generation"]), s["state"]]
+        for s in shapes
+    ]
+    say(table(["Machine", "Generation", "State"], rows, width=terminal_width()))
+
+
+@click.command(cls=Command, examples=("clan machines uninstall nas",))
+@click.argument("machine", shell_complete=machine_names)
+@target_option
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@as_json_option
+@click.pass_obj
+def uninstall(
+    option: str | None, machine: str, *, target_host: str | None, yes: bool, as_json: bool
+) -> None:
+    """Take all that clan put on MACHINE away again. Packages and users stay."""
+    from clan.cli.edits import ask
+    from clan.deploy.bundle import bundle
+
+    fleet = Fleet.of(option)
+    (name,) = fleet.chosen([machine], [])
+    if not yes:
+        ask(f"Take clan off {name}, its keys included?")
+    # The program is sent anew, so that it can be repeated where it was interrupted.
+    asyncio.run(fleet.remote(name, target_host=target_host).send(bundle(), "uninstall"))
+    if as_json:
+        say_json({"machine": name, "state": "uninstalled"})
+    else:
+        note(f"{name} is as it was before")
+
+
+@click.command(cls=Command, examples=("clan machines gc", "clan machines gc nas"))
+@click.argument("machines", nargs=-1, shell_complete=machine_names)
+@as_json_option
+@click.pass_obj
+def gc(option: str | None, machines: tuple[str, ...], *, as_json: bool) -> None:
+    """Remove old generations from MACHINES; the latest few stay."""
+    from clan.deploy.remote import PROGRAM, PYTHON
+    from clan.errors import ClanError
+
+    fleet = Fleet.of(option)
+    chosen = fleet.chosen(machines, [])
+
+    command = f"{PYTHON} {PROGRAM} gc"
+    remotes = [fleet.remote(name) for name in chosen]
+    shapes: list[dict[str, Any]] = []
+    for name, answer in zip(
+        chosen, asyncio.run(each(remotes, command, at_once=AT_ONCE)), strict=True
+    ):
+        if isinstance(answer, ClanError):
+            shapes.append({"machine": name, "removed": [], "error": answer.message})
+        else:
+            shapes.append({"machine": name, "removed": json.loads(answer), "error": None})
+    if as_json:
+        say_json(shapes)
+    else:
+        rows = [
+            [s["machine"], s["error"] or ", ".join(map(str, s["removed"])) or "-"] for s in shapes
+        ]
+        say(table(["Machine", "Generations removed"], rows, width=terminal_width()))
+    if any(shape["error"] for shape in shapes):
+        sys.exit(1)

@@ -7,7 +7,6 @@ have the key of the shared generator `tor_<instance>_auth`, so that knowing a na
 
 from __future__ import annotations
 
-import os
 import re
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -15,15 +14,14 @@ from pydantic import AfterValidator, Field
 
 from clan.errors import Fault
 from clan.model.exports import Exports, Networking, Peer, Var
-from clan.model.generator import Generator, Inputs, Needed, VarFile
 from clan.model.module import Module, Role, Settings
-from clan.modules.tor import daemon
-from clan.modules.tor.torrc import AUTH_PRIVATE, AUTH_PUBLIC, auth_generator, generator
+from clan.modules.tor.torrc import AUTH_PUBLIC, auth_generator, generator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from clan.model.clan import Clan, Instance
+    from clan.model.generator import Generator
     from clan.model.module import Values
     from clan.model.plan import Resource
 
@@ -122,34 +120,20 @@ class TorModule(Module):
 
     def generators(self, instance: Instance, clan: Clan) -> Iterator[Generator]:
         """Yield the key of each server, and the one that opens them to clients."""
+        from clan.modules.tor import keys
+
         del clan
         for name in instance.members["server"]:
-            yield Generator(
-                name=generator(instance.name),
-                machine=name,
-                files=(
-                    # The public key is as secret as the name, which is made of it.
-                    VarFile(name="hs_ed25519_secret_key"),
-                    VarFile(name="hs_ed25519_public_key"),
-                    VarFile(name="hostname", needed=Needed.NEVER),
-                ),
-                make=make_service,
-            )
+            yield keys.service_key(instance.name, name)
         if instance.members["server"]:
-            yield Generator(
-                name=auth_generator(instance.name),
-                files=(
-                    VarFile(name=AUTH_PRIVATE, needed=Needed.NEVER),
-                    VarFile(name=AUTH_PUBLIC, secret=False, mode=0o444, needed=Needed.NEVER),
-                ),
-                make=make_client_key,
-                users=(),  # admins have it; a machine's Tor is lent it for a connection
-            )
+            yield keys.client_key(instance.name)
 
     def plan(
         self, machine: str, role: str, instance: Instance, clan: Clan, values: Values
     ) -> Iterator[Resource]:
         """Yield a Tor of the machine's own for the role; the system's Tor is left alone."""
+        from clan.modules.tor import daemon
+
         del clan
         settings = TorSettings.of(instance)
         network = daemon.Network(
@@ -162,25 +146,3 @@ class TorModule(Module):
             yield from daemon.server(network, machine, port, var, values.public(var))
         else:
             yield from daemon.client(network, ClientSettings.of(member).socks_port)
-
-
-def make_service(inputs: Inputs) -> Mapping[str, bytes]:
-    """Make the key of an onion service and its name."""
-    from clan.modules.tor.onion import service
-
-    del inputs
-    made = service(os.urandom(32))
-    return {
-        "hs_ed25519_secret_key": made.secret_key,
-        "hs_ed25519_public_key": made.public_key,
-        "hostname": made.hostname.encode() + b"\n",
-    }
-
-
-def make_client_key(inputs: Inputs) -> Mapping[str, bytes]:
-    """Make the key pair that opens an instance's services to clients."""
-    from clan.modules.tor.onion import client_key
-
-    del inputs
-    made = client_key(os.urandom(32))
-    return {AUTH_PRIVATE: f"{made.private}\n".encode(), AUTH_PUBLIC: f"{made.public}\n".encode()}

@@ -17,9 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 from clan.errors import Fault, did_you_mean
 from clan.model.exports import Exports, Networking, Peer
 from clan.model.module import Module, Role
-from clan.modules.wireguard import keys
 from clan.modules.wireguard.addresses import subnet, suffix
-from clan.modules.wireguard.plan import resources
 from clan.modules.wireguard.settings import (
     ControllerSettings,
     PeerSettings,
@@ -89,6 +87,8 @@ class WireguardModule(Module):
 
     def generators(self, instance: Instance, clan: Clan) -> Iterator[Generator]:
         """Yield each member's key pair."""
+        from clan.modules.wireguard import keys
+
         del clan
         for role in ("controller", "peer"):
             for machine in instance.members[role]:
@@ -98,6 +98,8 @@ class WireguardModule(Module):
         self, machine: str, role: str, instance: Instance, clan: Clan, values: Values
     ) -> Iterator[Resource]:
         """Yield the interface and what goes with it; see `clan.modules.wireguard.plan`."""
+        from clan.modules.wireguard.plan import resources
+
         return resources(machine, role, instance, clan, values)
 
 

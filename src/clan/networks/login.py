@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -23,6 +25,9 @@ from clan.errors import ClanError
 from clan.networks.connect import MOVE_POLL
 from clan.networks.hostkeys import Verdict, judge
 from clan.system.ssh import SESSION, SSH_FAILED, login_command
+
+FOLDERS = "clan-ssh-"
+"""How the names of folders of logins begin."""
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -61,6 +66,29 @@ class Outcome:
     key: str = ""
 
 
+@contextlib.contextmanager
+def own_folder() -> Iterator[Path]:
+    """Make a folder for one login, and take away those of logins that were killed.
+
+    A Unix socket's path is short, so it is where temporary files are. While a login goes on it
+    holds a lock there.
+    """
+    for left in Path(tempfile.gettempdir()).glob(f"{FOLDERS}*"):
+        with contextlib.suppress(OSError):
+            if left.lstat().st_uid != os.getuid():
+                continue
+            with (left / "lock").open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix=FOLDERS) as folder:
+        place = Path(folder)
+        with (place / "lock.new").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            # Under its name only now: nobody finds it without its lock.
+            (place / "lock.new").rename(place / "lock")
+            yield place
+
+
 async def login(
     reached: Reached,
     identity: Identity,
@@ -80,8 +108,7 @@ async def login(
     runs is left to itself, as it may have a life of its own (a VPN's addresses stay, a cable comes
     back); a login would only wait for answers that went elsewhere.
     """
-    with tempfile.TemporaryDirectory(prefix="clan-ssh-") as folder:
-        place = Path(folder)
+    with own_folder() as place:
         counter = Counter(reached, identity, show)
         with counter.open(place / "counter", place / "log"):
             words = login_command(

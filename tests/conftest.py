@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -8,9 +9,15 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from pathlib import Path
 
-# Machines are shared: a slow example says nothing about the code.
+# Machines are shared: a slow example says nothing about the code. `scripts/check` takes a few of
+# each property's examples, `scripts/test` many.
+THOROUGH = bool(os.environ.get("CLAN_TEST_THOROUGH"))
 settings.register_profile(
-    "clan", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+    "clan",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=True,
+    max_examples=200 if THOROUGH else 25,
 )
 settings.load_profile("clan")
 

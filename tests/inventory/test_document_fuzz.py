@@ -7,7 +7,7 @@ import tomllib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from clan.errors import ClanError
@@ -79,7 +79,6 @@ def texts() -> st.SearchStrategy[tuple[str, str]]:
     )
 
 
-@settings(deadline=None, max_examples=150)
 @given(texts(), st.data())
 def test_any_path_of_any_document(text: tuple[str, str], data: st.DataObject) -> None:
     language, written = text

@@ -10,7 +10,7 @@ from textwrap import dedent
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from clan.errors import ClanError, InventoryError, UsageError
@@ -282,7 +282,6 @@ def files(draw: st.DrawFn) -> str:
     return "".join([*top, *below, draw(st.sampled_from(["", "# last", "# last\n"]))])
 
 
-@settings(deadline=None, max_examples=60)
 @given(files(), steps)
 def test_any_sequence_of_edits_keeps_what_it_is_not_about(
     text: str, todo: list[tuple[str, str, str]]

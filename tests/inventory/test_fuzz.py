@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from clan.errors import ClanError, Fault, InventoryError
@@ -128,7 +128,6 @@ clans = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=400)
 @given(clans)
 def test_anything_like_a_clan(tree: Any) -> None:
     attempt("json", json.dumps(tree, indent=1).encode())
@@ -166,7 +165,6 @@ tokens = st.sampled_from(
 )
 
 
-@settings(max_examples=400)
 @given(
     st.sampled_from(originals()),
     st.lists(

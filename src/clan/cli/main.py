@@ -23,7 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "show": ("clan.cli.clan:show", "Show the clan: machines, networks, instances."),
     "check": ("clan.cli.clan:check", "Say what is wrong with the clan's file."),
     "select": ("clan.cli.select:select", "Print any part of the resolved clan as JSON."),
-    "machines": ("clan.cli.machines:machines", "List, create, rename and delete machines."),
+    "machines": ("clan.cli.machines:machines", "List, create, install and update machines."),
     "instances": ("clan.cli.instances:instances", "List, add and remove networks and services."),
     "vars": ("clan.cli.vars:vars_", "Make, show and set the clan's values, secret and public."),
     "network": ("clan.cli.network:network", "Show the networks and who answers on them."),

@@ -7,6 +7,7 @@ of one generation: the last confirmed, or the new one.
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -191,7 +192,10 @@ def test_a_generation_that_fills_the_disk_is_undone_on_the_full_disk(office: Off
 
 def test_a_generation_that_does_not_fit_changes_nothing(office: Office) -> None:
     office.lab.exec("full", ["sh", "-c", "cat /dev/zero >/var/fill 2>/dev/null"], check=False)
-    office.wants(full=wish("new"))
+    # Larger than all that old generations leave free when they make room for it.
+    large = {"/etc/story/large": "x" * 8_000_000}
+    wanted = wish("new")
+    office.wants(full=replace(wanted, files={**wanted.files, **large}))
     (outcome,) = office.update("full")
     assert outcome["state"] == "failed", outcome
     assert "No space left on device" in outcome["reason"]

@@ -226,6 +226,7 @@ def _update(
                 Terms(limit=limit or limit_of(remote), accept_loss=frozenset(accept_loss))
                 for remote in remotes
             ],
+            leases=fleet.reach.leases,
             canary=canary,
             at_once=AT_ONCE,
             say=progress,

@@ -10,9 +10,8 @@ import contextlib
 import fcntl
 import json
 import os
-import secrets
 import shutil
-import sys
+import syslog
 import time
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
 TIMER = "clan-rollback"
 PATIENCE = 30.0
 """Seconds that what must not fail for it waits for another to be done with the machine."""
+STARTS = 30.0
+"""Seconds from when an activation is noted until it has the lock, which it holds from then on."""
 KEPT = 5
 """Generations kept: the confirmed one, the current one, and the latest besides."""
 
@@ -38,7 +39,8 @@ class Activation:
     """The activation under way: `token` is what a fresh login has to show for this boot.
 
     `deadline`, in seconds since the boot, is until when it has the machine for itself: a lease,
-    which ends although whoever took it died. `services` are the machine's own that ran before.
+    which ends although whoever took it died. `unit` is what it runs in, `services` are the
+    machine's own that ran before.
     """
 
     number: int
@@ -47,6 +49,7 @@ class Activation:
     stage: str
     """preparing, switching, waiting (for the confirmation), confirmed, rolled back, failed"""
     deadline: float
+    unit: str = ""
     reason: str | None = None
     services: dict[str, str] = field(default_factory=dict)
 
@@ -102,8 +105,22 @@ def refuse_second(layout: Layout) -> None:
                         f"for {left:.0f} s more at most")  # fmt: skip
 
 
-def begin(layout: Layout, number: int, token: str, lease: float) -> None:
-    """Note that generation `number` is to be activated, within `lease` seconds.
+def give_way(layout: Layout, former: str) -> None:
+    """End an activation that the token `former` began: whoever began it died, and begins anew."""
+    now = activation(layout)
+    if former and now is not None and now.under_way and _same(now.token, former):
+        rollback(layout, now.number, "it was begun anew")
+
+
+def _same(token: str, other: str) -> bool:
+    """Compare in a time that tells nothing of either."""
+    from hmac import compare_digest
+
+    return compare_digest(token.encode(), other.encode())
+
+
+def begin(layout: Layout, number: int, token: str, unit: str, lease: float = STARTS) -> None:
+    """Note that generation `number` is to be activated in a unit, within `lease` seconds.
 
     Raises BusyError while another is.
     """
@@ -115,6 +132,7 @@ def begin(layout: Layout, number: int, token: str, lease: float) -> None:
             boot=boot_id(),
             stage="preparing",
             deadline=uptime() + lease,
+            unit=unit,
         ).note(layout)
 
 
@@ -126,9 +144,12 @@ def abandon(layout: Layout, number: int, reason: str) -> None:
             _end(layout, now, "failed", reason)
 
 
-def unit_of(number: int) -> str:
-    """Name the unit that activates a generation."""
-    return f"clan-activate-{number}.service"
+def bury(layout: Layout) -> None:
+    """Note of an activation that was killed before it switched that it ended."""
+    now = activation(layout)
+    if now is not None and now.stage == "preparing" and now.unit and not units.runs(now.unit):
+        said = units.journal([now.unit])
+        abandon(layout, now.number, f"the activation died{f': {said}' if said else ''}")
 
 
 def activate(layout: Layout, number: int, limit: float) -> int:
@@ -179,7 +200,7 @@ def confirm(layout: Layout, number: int, token: str) -> None:
             now is None
             or now.boot != boot_id()
             or now.number != number
-            or not secrets.compare_digest(now.token.encode(), token.encode())
+            or not _same(now.token, token)
         ):
             raise StepError(f"generation {number} is not waiting for this confirmation")
         if now.stage == "confirmed":
@@ -219,7 +240,7 @@ def rollback(layout: Layout, number: int, reason: str, *, unheard: bool = False)
             now = activation(layout)
             if now is not None and now.number == number and now.stage == "switching":
                 with contextlib.suppress(StepError):
-                    run(["systemctl", "kill", "--signal=KILL", unit_of(number)])
+                    run(["systemctl", "kill", "--signal=KILL", now.unit])
             time.sleep(0.05)
 
 
@@ -248,17 +269,20 @@ def _start(layout: Layout, number: int, manifest: dict[str, Any]) -> None:
 
 def arm(layout: Layout, number: int, limit: float) -> None:
     """Have systemd go back to the confirmed generation in `limit` seconds."""
-    disarm()
     program = layout.generation(number) / PROGRAM
-    run(
-        [
+    words = [
             "systemd-run", "--quiet", "--collect", f"--unit={TIMER}-{number}",
             f"--on-active={limit:g}s",
             "--timer-property=AccuracySec=100ms", "--property=Type=oneshot",
             "/usr/bin/python3", "-I", str(program if program.exists() else layout.program),
             "expire", str(number), f"no confirmation came in {limit:g} s",
-        ]
-    )  # fmt: skip
+    ]  # fmt: skip
+    try:
+        run(words)
+    except StepError:
+        # One of that name is left from an activation that was killed.
+        disarm()
+        run(words)
 
 
 def disarm() -> None:
@@ -275,7 +299,8 @@ def uptime() -> float:
 def _end(layout: Layout, now: Activation, stage: str, reason: str | None) -> None:
     replace(now, stage=stage, reason=reason, services={}).note(layout)
     if reason:
-        print(f"generation {now.number} {stage}: {reason}", file=sys.stderr)  # noqa: T201 (the journal)
+        # To the journal, whoever has our standard error.
+        syslog.syslog(syslog.LOG_ERR, f"generation {now.number} {stage}: {reason}")
 
 
 def _back(layout: Layout, now: Activation, reason: str, *, unheard: bool = False) -> None:
@@ -304,9 +329,10 @@ def _back(layout: Layout, now: Activation, reason: str, *, unheard: bool = False
 
 def keep_program(layout: Layout, number: int) -> None:
     """Have a boot run the program that came with the confirmed generation."""
-    program = layout.generation(number) / PROGRAM
-    if program.exists():
-        write(layout.program, program.read_bytes(), 0o755)
+    with contextlib.suppress(FileNotFoundError):
+        program = (layout.generation(number) / PROGRAM).read_bytes()
+        if not layout.program.exists() or layout.program.read_bytes() != program:
+            write(layout.program, program, 0o755)
 
 
 def collect(layout: Layout) -> list[int]:
@@ -342,7 +368,7 @@ def status(layout: Layout, token: str = "") -> dict[str, Any]:
             "number": now.number,
             "stage": now.stage,
             "reason": now.reason,
-            "ours": bool(token) and secrets.compare_digest(now.token, token),
+            "ours": _same(now.token, token),
         },
     }
 

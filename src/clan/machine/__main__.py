@@ -77,7 +77,7 @@ def begin(number: int, token: str, limit: float) -> dict[str, Any]:
     activate.begin(LAYOUT, number, token, STARTS)
     unit = activate.unit_of(number)
     words = ["systemd-run", "--quiet", "--collect", f"--unit={unit}", "/usr/bin/python3", "-I"]
-    words += [str(LAYOUT.generation(number) / PROGRAM), "activate", str(number), f"{limit:g}"]
+    words += [str(LAYOUT.program_of(number)), "activate", str(number), f"{limit:g}"]
     try:
         run(words)
     except StepError as fault:

@@ -98,7 +98,7 @@ def rollback(
 def status(option: str | None, machines: tuple[str, ...], *, as_json: bool) -> None:
     """Show of each machine which generation runs, and whether it is what the clan says."""
     from clan.deploy.update import HASHES
-    from clan.errors import ClanError
+    from clan.errors import ClanError, HostKeyError
 
     fleet = Fleet.of(option)
     chosen = fleet.chosen(machines, [])
@@ -107,7 +107,9 @@ def status(option: str | None, machines: tuple[str, ...], *, as_json: bool) -> N
     shapes = []
     for name, answer in zip(chosen, answers, strict=True):
         shape: dict[str, Any] = {"machine": name, "state": "unreachable", "generation": None}
-        if not isinstance(answer, ClanError):
+        if isinstance(answer, HostKeyError):
+            shape["state"] = "host key not confirmed"
+        elif not isinstance(answer, ClanError):
             words = answer.decode("ascii", "replace").split()
             hashes = [word for word in words if not word.startswith("generations/")]
             numbers = [int(word.rpartition("/")[2]) for word in words if word not in hashes]

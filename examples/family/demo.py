@@ -154,7 +154,12 @@ STORY = (
     Step(
         story="The laptop is a machine like the others, and installs itself.",
         at="laptop",
-        command="clan machines install laptop --target-host localhost --host-key accept-new",
+        command=CONTINUED.join(
+            (
+                "clan machines install laptop",
+                "--target-host localhost --host-key accept-new",
+            )
+        ),
         shows=("laptop  updated (generation 1)",),
     ),
     Step(
@@ -326,7 +331,7 @@ def summary(told: list[Told]) -> str:
         return ""
     wide = max(len(step.when) for step in logins)
     rows = [f"  {step.when:{wide}}  {step.over:9}  {step.seconds:.1f} s\n" for step in logins]
-    return f"\n\x1b[1m==> Each time the command was `{LOGIN}`:\x1b[0m\n" + "".join(rows)
+    return f"\x1b[1m==> Each time the command was `{LOGIN}`:\x1b[0m\n" + "".join(rows)
 
 
 def at_terminal(

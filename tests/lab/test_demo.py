@@ -14,9 +14,7 @@ import pytest
 
 from clan.lab import state
 
-
 pytestmark = pytest.mark.lab
-
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "examples/family/demo.py"

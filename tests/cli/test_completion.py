@@ -11,11 +11,14 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from clan.cli.completion import INSTALL
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CLAN_FILE = """
 [meta]

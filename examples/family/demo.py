@@ -272,6 +272,9 @@ def tell(place: Path, show: Callable[[str], None]) -> Iterator[Told]:
             yield told
             if told.fault:
                 break
+    except KeyboardInterrupt:
+        show("\n\n")
+        raise
     finally:
         # Whoever wants to leave has to wait for this: what is left would be in the way.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

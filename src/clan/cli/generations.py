@@ -97,7 +97,7 @@ def rollback(
 @click.pass_obj
 def status(option: str | None, machines: tuple[str, ...], *, as_json: bool) -> None:
     """Show of each machine which generation runs, and whether it is what the clan says."""
-    from clan.errors import ClanError
+    from clan.errors import ClanError, HostKeyError
 
     fleet = Fleet.of(option)
     chosen = fleet.chosen(machines, [])
@@ -115,7 +115,9 @@ def status(option: str | None, machines: tuple[str, ...], *, as_json: bool) -> N
             "since": None,
             "changes": None,
         }
-        if not isinstance(answer, ClanError):
+        if isinstance(answer, HostKeyError):
+            shape["state"] = "host key not confirmed"
+        elif not isinstance(answer, ClanError):
             shape |= _standing(answer, fleet.generation(name).manifest)
         shapes.append(shape)
     if as_json:

@@ -99,7 +99,9 @@ class Lab:
         state = State(name=name)
         recorded = state.recorded()
         if recorded is None or not state.is_up():
-            raise LabError(f"the lab {name!r} is not up", hint="bring it up with `clan lab up`")
+            raise LabError(
+                f"the lab {name!r} is not up", hint=f"bring it up with `clan lab up --name {name}`"
+            )
         config, clan_dir = recorded
         return cls(state=state, config=config, clan_dir=clan_dir)
 

@@ -269,13 +269,12 @@ def _start(layout: Layout, number: int, manifest: dict[str, Any]) -> None:
 
 def arm(layout: Layout, number: int, limit: float) -> None:
     """Have systemd go back to the confirmed generation in `limit` seconds."""
-    program = layout.generation(number) / PROGRAM
     words = [
-            "systemd-run", "--quiet", "--collect", f"--unit={TIMER}-{number}",
-            f"--on-active={limit:g}s",
-            "--timer-property=AccuracySec=100ms", "--property=Type=oneshot",
-            "/usr/bin/python3", "-I", str(program if program.exists() else layout.program),
-            "expire", str(number), f"no confirmation came in {limit:g} s",
+        "systemd-run", "--quiet", "--collect", f"--unit={TIMER}-{number}",
+        f"--on-active={limit:g}s",
+        "--timer-property=AccuracySec=100ms", "--property=Type=oneshot",
+        "/usr/bin/python3", "-I", str(layout.program_of(number)),
+        "expire", str(number), f"no confirmation came in {limit:g} s",
     ]  # fmt: skip
     try:
         run(words)

@@ -66,6 +66,11 @@ class Layout:
         """This program, as the confirmed generation has it."""
         return self.state / PROGRAM
 
+    def program_of(self, number: int) -> Path:
+        """Return the program that came with a generation; generation 0 came with none."""
+        own = self.generation(number) / PROGRAM
+        return own if own.exists() else self.program
+
     @property
     def booted(self) -> Path:
         """There once this boot has started its generation."""

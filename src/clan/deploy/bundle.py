@@ -10,9 +10,11 @@ import io
 import zipfile
 from functools import cache
 from importlib import resources
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from clan.machine.layout import PROGRAM
+from clan.machine.static import FOLDER as STATIC
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,16 +28,23 @@ MAIN = b"from clan.machine.__main__ import main\n\nmain()\n"
 PREFIX = "generation/"
 
 
-def bundle(generation: Generation | None = None, *, token: str = "") -> bytes:
+def bundle(
+    generation: Generation | None = None,
+    *,
+    token: str = "",
+    static: Mapping[str, bytes] = MappingProxyType({}),
+) -> bytes:
     """Return the archive; without a generation it is the program alone, as `install` needs it.
 
-    `token` is what will have to be shown to confirm it.
+    `token` is what will have to be shown to confirm it; `static` are programs for the machine's
+    architecture, as NAME-VERSION.
     """
     own = program()
     files = {**own, PREFIX + PROGRAM: _archive(own)}
     if generation is not None:
         files["token"] = token.encode()
         files |= {PREFIX + name: data for name, data in generation.files.items()}
+    files |= {f"{STATIC}/{name}": data for name, data in static.items()}
     return _archive(files)
 
 

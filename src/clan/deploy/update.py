@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from clan.deploy.bundle import bundle
 from clan.deploy.remote import PROGRAM
+from clan.deploy.supply import supplied
 from clan.errors import ClanError, UnreachableError
 from clan.networks.observe import observe
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from clan.deploy.remote import Remote
+    from clan.deploy.supply import Supply
     from clan.plan.render import Generation
 
 HASHES = "cat /var/lib/clan/current/hash /var/lib/clan/confirmed/hash 2>/dev/null || true"
@@ -85,14 +87,19 @@ async def update(
             return Outcome(machine=machine, state="unchanged")
         say("looking at its networks")
         before = await reachable_networks(remote)
-        token = secrets.token_hex(16)
-        say("sending")
-        archive = bundle(generation, token=token)
     except UnreachableError as fault:
         return Outcome(machine=machine, state="offline", reason=fault.message)
     except ClanError as fault:
         return Outcome(machine=machine, state="failed", reason=fault.message)
-    begun = partial(remote.send, archive, "update", f"{terms.limit:g}")
+    token = secrets.token_hex(16)
+    say("sending")
+
+    async def send(supply: Supply) -> Any:
+        archive = bundle(generation, token=token, static=supply.static)
+        words = ("update", f"{terms.limit:g}", *supply.words)
+        return await remote.send(archive, *words, options=supply.options)
+
+    begun = partial(supplied, machine, send, say)
     return await Switch(remote=remote, token=token, before=before, terms=terms, say=say).make(begun)
 
 

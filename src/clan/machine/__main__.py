@@ -15,8 +15,9 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from clan.machine import activate, apply, reserve, units
+from clan.machine import activate, apply, reserve, static, units
 from clan.machine.files import give_up_others
+from clan.machine.lacks import NOTHING, Given, lacks
 from clan.machine.layout import CONFIRMED, CURRENT, MANIFEST, PROGRAM, Layout, sync, write
 from clan.machine.packages import install as install_packages
 from clan.machine.system import StepError, run
@@ -25,12 +26,14 @@ LAYOUT = Layout()
 PREFIX = "generation/"
 STARTS = 30.0
 """Seconds that systemd may take to start an activation."""
+GIVEN = ("update", "activate", "keys", "install")
+"""Commands that install packages, for which the admin's `clan` may give something."""
 LOOK = 1.0
 """Seconds between two looks whether an activation is still at it."""
 
 
 def receive() -> int:
-    """Lay down the generation in this program's own archive; return its number.
+    """Lay down the generation in this program's own archive, and its programs; return its number.
 
     It is there whole or not at all: its folder gets its name when all of it is on the disk.
     """
@@ -42,9 +45,12 @@ def receive() -> int:
         activate.collect(LAYOUT)
         try:
             shutil.rmtree(draft, ignore_errors=True)
-            _unpack(draft)
+            with zipfile.ZipFile(sys.argv[0]) as archive:
+                _unpack(archive, draft)
+                static.take(LAYOUT, archive)
             number = max([*LAYOUT.numbers(), 0]) + 1
             manifest = json.loads((draft / MANIFEST).read_bytes())
+            static.link(LAYOUT, draft, manifest["static"])
             write(draft / MANIFEST, json.dumps({**manifest, "number": number}).encode())
             run(["sync", "--file-system", str(draft)])
             reserve.keep(LAYOUT)
@@ -55,15 +61,14 @@ def receive() -> int:
     return number
 
 
-def _unpack(folder: Path) -> None:
+def _unpack(archive: zipfile.ZipFile, folder: Path) -> None:
     folder.mkdir(mode=0o755)
-    with zipfile.ZipFile(sys.argv[0]) as archive:
-        for entry in archive.infolist():
-            if entry.filename.startswith(PREFIX) and not entry.is_dir():
-                path = folder / entry.filename.removeprefix(PREFIX)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(archive.read(entry))
-                path.chmod(entry.external_attr >> 16 & 0o777 or 0o644)
+    for entry in archive.infolist():
+        if entry.filename.startswith(PREFIX) and not entry.is_dir():
+            path = folder / entry.filename.removeprefix(PREFIX)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(archive.read(entry))
+            path.chmod(entry.external_attr >> 16 & 0o777 or 0o644)
 
 
 def sent_token() -> str:
@@ -72,12 +77,13 @@ def sent_token() -> str:
         return archive.read("token").decode("ascii")
 
 
-def begin(number: int, token: str, limit: float) -> dict[str, Any]:
+def begin(number: int, token: str, limit: float, given: Given) -> dict[str, Any]:
     """Have systemd activate a generation, so that it goes on when this login is cut; follow it."""
     activate.begin(LAYOUT, number, token, STARTS)
     unit = activate.unit_of(number)
     words = ["systemd-run", "--quiet", "--collect", f"--unit={unit}", "/usr/bin/python3", "-I"]
     words += [str(LAYOUT.generation(number) / PROGRAM), "activate", str(number), f"{limit:g}"]
+    words += given.words()
     try:
         run(words)
     except StepError as fault:
@@ -97,11 +103,15 @@ def begin(number: int, token: str, limit: float) -> dict[str, Any]:
         time.sleep(0.02)
 
 
-def collect_keys(wanted: list[str]) -> dict[str, str]:
+def collect_keys(wanted: list[str], given: Given) -> dict[str, Any]:
     """Return generator -> public key for `GENERATOR=KIND` words; `+` before one makes it anew."""
     LAYOUT.prepare()
     # They are asked for before the first generation that would bring it.
-    install_packages(["wireguard-tools"])
+    needed = ["wireguard-tools"]
+    lacking = lacks(LAYOUT, given, needed)
+    if lacking is not None:
+        return lacking
+    install_packages(needed, given.way)
     found = {}
     for word in wanted:
         generator, _, kind = word.lstrip("+").partition("=")
@@ -109,9 +119,12 @@ def collect_keys(wanted: list[str]) -> dict[str, str]:
     return found
 
 
-def install(packages: list[str]) -> dict[str, Any]:
+def install(packages: list[str], given: Given) -> dict[str, Any]:
     """Make this machine a member: programs, identity, what starts generations at a boot."""
-    install_packages(packages)
+    lacking = lacks(LAYOUT, given, packages)
+    if lacking is not None:
+        return lacking
+    install_packages(packages, given.way)
     LAYOUT.prepare()
     with zipfile.ZipFile(sys.argv[0]) as archive:
         write(LAYOUT.program, archive.read(PREFIX + PROGRAM), 0o755)
@@ -176,6 +189,9 @@ def main() -> None:
             kind = {"number": int, "limit": float}.get(argument, str)
             many = "*" if argument.startswith("*") else None
             command.add_argument(argument.lstrip("*"), type=kind, nargs=many)
+        if name in GIVEN:
+            command.add_argument("--way", type=Path)
+            command.add_argument("--instead", action="append", default=[])
     given = parser.parse_args()
     # Generations are read by daemons that are not root; what is secret says so itself.
     os.umask(0o022)
@@ -184,13 +200,21 @@ def main() -> None:
     except (StepError, OSError) as fault:
         print(fault, file=sys.stderr)  # noqa: T201 (its answer)
         sys.exit(1)
+    finally:
+        if given.command in GIVEN and given.way and given.command != "activate":
+            given.way.unlink(missing_ok=True)
     if answer is not None:
         print(json.dumps(answer))  # noqa: T201 (its answer)
 
 
-def update(given: argparse.Namespace) -> Any:
-    """Lay down what was sent, and switch to it."""
-    return begin(receive(), sent_token(), given.limit)
+def update(arguments: argparse.Namespace) -> Any:
+    """Lay down what was sent, and switch to it; or say what this machine lacks for it."""
+    given = Given.of(arguments)
+    with zipfile.ZipFile(sys.argv[0]) as archive:
+        manifest = json.loads(archive.read(PREFIX + MANIFEST))
+        sent = static.sent(archive)
+    lacking = lacks(LAYOUT, given, manifest["packages"], manifest["static"], sent)
+    return lacking or begin(receive(), sent_token(), arguments.limit, given)
 
 
 def switch(given: argparse.Namespace) -> Any:
@@ -198,12 +222,12 @@ def switch(given: argparse.Namespace) -> Any:
     if given.number not in LAYOUT.numbers():
         have = ", ".join(map(str, LAYOUT.numbers()))
         raise StepError(f"there is no generation {given.number} here (there are {have})")
-    return begin(given.number, sys.stdin.read().strip(), given.limit)
+    return begin(given.number, sys.stdin.read().strip(), given.limit, NOTHING)
 
 
 def activate_now(given: argparse.Namespace) -> None:
     """Do what `begin` had systemd do."""
-    sys.exit(activate.activate(LAYOUT, given.number, given.limit))
+    sys.exit(activate.activate(LAYOUT, given.number, given.limit, Given.of(given)))
 
 
 def confirm(given: argparse.Namespace) -> Any:
@@ -249,8 +273,8 @@ COMMANDS = {
     "boot": lambda _: activate.boot(LAYOUT),
     "links": links,
     "status": status,
-    "keys": lambda given: collect_keys(given.wanted),
-    "install": lambda given: install(given.packages),
+    "keys": lambda given: collect_keys(given.wanted, Given.of(given)),
+    "install": lambda given: install(given.packages, Given.of(given)),
     "uninstall": lambda _: uninstall(),
     "gc": gc,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import platform
 import shutil
 import sys
 import time
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from clan.lab.built import at_admin
+from clan.static import version
 from clan.vars.store import HOST_KEY, Store
 
 if TYPE_CHECKING:
@@ -66,10 +69,12 @@ class Fleet:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.store = Store.of(lab.clan_dir, lab.environment())
+        self.said: list[str] = []
 
     def clan(self, *words: str) -> subprocess.CompletedProcess[str]:
         done = self.lab.run([*CLAN, *words], check=False)
         assert done.returncode == 0, done.stderr
+        self.said += done.stderr.splitlines()
         return done
 
     def install(self) -> None:
@@ -141,6 +146,26 @@ def test_machines_reach_each_other_by_name(single: Fleet, source: str, target: s
     single.eventually_pings(source, f"{target}.vpn")
     done = single.lab.exec(source, ["ssh", f"root@{target}.vpn", "hostname"], check=False)
     assert done.stdout == f"{target}\n", done.stderr
+
+
+def test_each_machine_was_sent_wireguard_go_once_where_its_kernel_has_none(
+    single: Fleet,
+) -> None:
+    lab = single.lab
+    if at_admin(lab.state).find("wireguard-go", platform.machine()) is None:
+        pytest.skip("wireguard-go was not built: scripts/setup says why")
+    place = "/var/lib/clan/static"
+    name = f"wireguard-go-{version('wireguard-go')}"
+    for machine in lab.config.machines:
+        if "wireguard" in lab.exec(machine, ["ip", "-d", "link", "show", "dev", "vpn"]).stdout:
+            pytest.skip("this computer's kernel has WireGuard")
+        assert lab.exec(machine, ["ls", place]).stdout.split() == [name]
+        runs = lab.exec(machine, ["sh", "-c", "readlink /proc/$(pgrep -x wireguard-go)/exe"])
+        assert runs.stdout.strip() == f"{place}/{name}"
+    # The first one learnt the key of the second in a generation of its own.
+    lines = [line for line in single.said if line.startswith("laptop1 ")]
+    assert [line.split()[1] for line in lines].count("updated") == 2
+    assert len([line for line in lines if "sending wireguard-go" in line]) == 1
 
 
 def test_the_commands_of_the_documentation_s_troubleshooting_work(single: Fleet) -> None:

@@ -28,6 +28,7 @@ from clan.model.plan import (
     Package,
     Protocol,
     Resource,
+    StaticProgram,
     Sysctl,
     WireguardLink,
     WireguardPeer,
@@ -171,6 +172,7 @@ def test_what_else_a_controller_has(desk: Desk) -> None:
     link = next(each for each in found if isinstance(each, WireguardLink))
     assert found == [
         Package(name="wireguard-tools"),
+        StaticProgram(name="wireguard-go"),
         Key(
             path=link.private_key,
             kind="wireguard",
@@ -200,7 +202,7 @@ def test_what_else_a_controller_has(desk: Desk) -> None:
 
 def test_a_peer_opens_and_forwards_nothing(desk: Desk) -> None:
     kinds = {type(each) for each in plan(desk.open(CLAN), "laptop1", Known())}
-    assert kinds == {Package, Key, WireguardLink, HostName, HealthCheck}
+    assert kinds == {Package, StaticProgram, Key, WireguardLink, HostName, HealthCheck}
 
 
 def test_names_end_in_the_domain_that_is_set(desk: Desk) -> None:

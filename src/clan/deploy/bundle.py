@@ -16,7 +16,10 @@ import marshal
 import zipfile
 from functools import cache
 from importlib import resources
+from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+from clan.machine.static import FOLDER as STATIC
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,17 +33,25 @@ MAIN = b"from clan.machine.__main__ import main\n\nmain()\n"
 PREFIX = "generation/"
 
 
-def bundle(generation: Generation | None = None, *, token: str = "", former: str = "") -> bytes:
+def bundle(
+    generation: Generation | None = None,
+    *,
+    token: str = "",
+    former: str = "",
+    static: Mapping[str, bytes] = MappingProxyType({}),
+) -> bytes:
     """Return the archive; without a generation it is the program alone, as `install` needs it.
 
     `token` is what will have to be shown to confirm it; an activation that `former` began has lost
-    whoever began it, and gives way.
+    whoever began it, and gives way. `static` are programs for the machine's architecture, as
+    NAME-VERSION.
     """
     own = _program_alone()
     if generation is None:
         return own
     files = {"token": token.encode(), "former": former.encode()}
     files |= {PREFIX + name: data for name, data in generation.files.items()}
+    files |= {f"{STATIC}/{name}": data for name, data in static.items()}
     return _archive(files, own)
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 PROGRAM = "/var/lib/clan/machine.pyz"
 PYTHON = "/usr/bin/python3 -I"
+OPTIONS = ("BatchMode=yes", "ControlMaster=no", "ControlPath=none", "ConnectTimeout=15")
+"""Of ssh's: nothing is asked, and each login is one of its own."""
 
 
 class RemoteError(ClanError):
@@ -55,26 +57,40 @@ class Remote:
     warn: Callable[[str], None]
     record: Callable[[str], None]
 
-    async def run(self, command: str, *, stdin: Input = b"", limit: float = 900.0) -> bytes:
+    async def run(
+        self,
+        command: str,
+        *,
+        stdin: Input = b"",
+        limit: float = 900.0,
+        options: tuple[str, ...] = (),
+    ) -> bytes:
         """Run a shell command as root and return what it printed.
 
         Raises RemoteError with its last words, UnreachableError when nothing leads there.
         """
-        done = await self.ended(command, stdin=stdin, limit=limit)
+        done = await self.ended(command, stdin=stdin, limit=limit, options=options)
         if done.status:
             said = done.errors.decode("utf-8", "replace").strip()
             raise RemoteError(said.splitlines()[-1] if said else f"exit status {done.status}")
         return done.output
 
-    async def ended(self, command: str, *, stdin: Input = b"", limit: float = 900.0) -> Ended:
-        """Run a shell command as root to its end, whichever that is.
+    async def ended(
+        self,
+        command: str,
+        *,
+        stdin: Input = b"",
+        limit: float = 900.0,
+        options: tuple[str, ...] = (),
+    ) -> Ended:
+        """Run a shell command as root to its end, whichever that is; `options` are ssh's.
 
         Raises RemoteError after `limit` seconds, UnreachableError when nothing leads there.
         """
         capture = Capture(stdin)
         request = Request(
             policy=self.policy,
-            options=("BatchMode=yes", "ControlMaster=no", "ControlPath=none", "ConnectTimeout=15"),
+            options=(*OPTIONS, *options),
             command=(command,),
         )
         desk = Desk(ask=None, tell=capture.reached, warn=self.warn, record=self.record)
@@ -95,19 +111,19 @@ class Remote:
         errors = b"".join([capture.errors, *capture.words])
         return Ended(status=status, output=capture.output, errors=errors)
 
-    async def program(self, *words: str, stdin: bytes = b"", limit: float = 900.0) -> Any:
+    async def program(self, *words: str, stdin: bytes = b"", options: tuple[str, ...] = ()) -> Any:
         """Run the machine's own program and return its answer."""
         command = f"{PYTHON} {PROGRAM} {shlex.join(words)}"
-        return answer(await self.run(command, stdin=stdin, limit=limit))
+        return answer(await self.run(command, stdin=stdin, options=options))
 
-    async def send(self, archive: bytes, *words: str, limit: float = 900.0) -> Any:
+    async def send(self, archive: bytes, *words: str, options: tuple[str, ...] = ()) -> Any:
         """Send a program with its data, run it there, and return its answer."""
         # Kept until it has run: it reads its data from itself. In memory, for root alone.
         command = (
             "set -e; umask 077; mkdir -p /run/clan; f=$(mktemp /run/clan/sent.XXXXXX); "
             f'trap \'rm -f "$f"\' EXIT; cat >"$f"; {PYTHON} "$f" {shlex.join(words)}'
         )
-        return answer(await self.run(command, stdin=archive, limit=limit))
+        return answer(await self.run(command, stdin=archive, options=options))
 
 
 class Capture:

@@ -18,14 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 from clan.deploy.bundle import bundle
 from clan.deploy.remote import DETACHED, PROGRAM, PYTHON, answer
+from clan.deploy.supply import supplied
 from clan.errors import ClanError, UnreachableError
 from clan.networks.observe import observe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Sequence
+    from collections.abc import Awaitable, Callable, Container, Sequence
 
     from clan.deploy.lease import Leases
     from clan.deploy.remote import Remote
+    from clan.deploy.supply import Supply
     from clan.plan.render import Generation
 
 HASHES = "cat /var/lib/clan/current/hash /var/lib/clan/confirmed/hash 2>/dev/null || true"
@@ -100,12 +102,18 @@ async def update(
     switch = Switch(remote=remote, terms=terms, say=say)
     with leases.lease(machine, switch.token) as lease:
 
-        def data(has: list[str]) -> bytes | None:
-            if has in ([NOT_INSTALLED], [generation.hash] * 2):
-                return None
-            return bundle(generation, token=switch.token, former=lease.former)
+        async def ask(supply: Supply) -> Any:
+            def data(has: list[str]) -> bytes | None:
+                if has in ([NOT_INSTALLED], [generation.hash] * 2):
+                    return None
+                return bundle(
+                    generation, token=switch.token, former=lease.former, static=supply.static
+                )
 
-        outcome = await switch.make(RECEIVE, ('"$f"', "update"), data)
+            words = ('"$f"', "update", *supply.words)
+            return await switch.ask(RECEIVE, words, data, supply.options)
+
+        outcome = await switch.make(partial(supplied, machine, ask, say))
         if switch.has == [NOT_INSTALLED]:
             reason = f"it is not installed yet: `clan machines install {machine}`"
             outcome = switch.ended("failed", None, reason)
@@ -120,7 +128,8 @@ async def go_back(
     switch = Switch(remote=remote, terms=terms, say=say)
     with leases.lease(remote.found.machine, switch.token) as lease:
         tokens = f"{switch.token}\n{lease.former}\n".encode("ascii")
-        outcome = await switch.make("", (PROGRAM, "switch", str(number)), lambda _: tokens)
+        words = (PROGRAM, "switch", str(number))
+        outcome = await switch.make(partial(switch.ask, "", words, lambda _: tokens))
         lease.over = outcome.state != "unknown"
         return outcome
 
@@ -130,54 +139,61 @@ class Switch:
     """One switch of one machine.
 
     `token` is what confirms it, `has` what the machine said that it has, `before` are the networks
-    over which it answered.
+    over which it answered; `begun` is whether it may have begun to switch.
     """
 
     remote: Remote
     terms: Terms
     say: Callable[[str], None]
     token: str = field(default_factory=lambda: secrets.token_hex(16))
+    begun: bool = False
     has: list[str] = field(default_factory=list)
     before: set[str] = field(default_factory=set)
 
-    async def make(
+    async def make(self, begin: Callable[[], Awaitable[Any]]) -> Outcome:
+        """Have the machine switch, and confirm it by a fresh login, or see it undone."""
+        try:
+            said = await begin()
+        except ClanError as fault:
+            if not self.begun:
+                state = "offline" if isinstance(fault, UnreachableError) else "failed"
+                return self.ended(state, None, fault.message)
+            # Cut off, perhaps by the new generation itself: a fresh login tells.
+            said = await self.ask_again(fault)
+        return await self.follow(said) if self.begun else self.ended("unchanged", None, None)
+
+    async def ask(
         self,
         receive: str,
-        words: tuple[str, str, *tuple[str, ...]],
+        words: Sequence[str],
         data: Callable[[list[str]], bytes | None],
-    ) -> Outcome:
-        """Have the machine switch, and confirm it by a fresh login, or see it undone.
+        options: tuple[str, ...] = (),
+    ) -> Any:
+        """Log in, hear what the machine has, and have it switch; return its answer.
 
         `words` are its program and what that is to do; it reads what `data` gives for the hashes
-        of what the machine has, None where that is all it is to have.
+        of what the machine has, None where that is all it is to have. Raises ClanError.
         """
         unit = f"clan-activate-{secrets.token_hex(4)}.service"
         program, command, *arguments = words
         line = " ".join([PYTHON, program, command, unit, *arguments, f"{self.terms.limit:g}"])
-        begun = False
+        self.begun = False
 
         async def begin(network: str, has: bytes) -> bytes:
-            nonlocal begun
             self.has = has.decode("ascii", "replace").split()
             given = data(self.has)
             if given is None:
                 return b""
             await self.look(network)
             self.say("activating")
-            begun = True
+            self.begun = True
             return GO + given
 
-        try:
-            printed = await self.remote.run(f"{ASK}{receive}{DETACHED}{unit} {line}", stdin=begin)
-        except ClanError as fault:
-            if not begun:
-                state = "offline" if isinstance(fault, UnreachableError) else "failed"
-                return self.ended(state, None, fault.message)
-            # Cut off, perhaps by the new generation itself: a fresh login tells.
-            return await self.follow(await self.ask_again(fault))
-        if not begun:
-            return self.ended("unchanged", None, None)
-        return await self.follow(answer(printed))
+        return answer(
+            await self.remote.run(
+                f"{ASK}{receive}{DETACHED}{unit} {line}", stdin=begin, options=options
+            )
+        )
 
     async def look(self, network: str) -> None:
         """Note the networks over which the machine answers; this login came by `network`."""

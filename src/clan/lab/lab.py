@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from clan.errors import LabError, UsageError, did_you_mean
-from clan.lab import agent, cuts, image, machine, network, place, proc, topology, tor
+from clan.lab import agent, built, cuts, image, machine, network, place, proc, topology, tor
 from clan.lab.addresses import plan
 from clan.lab.config import ADMIN
 from clan.lab.machine import Unit
@@ -274,6 +274,7 @@ class Lab:
         for folder in (*folders, *self.state.private.values()):
             folder.mkdir()
         place.install(self.state)
+        built.lend(self.state)
         for group in ("daemons", place.RUNS):
             self.state.group.child(group).make()
         if int(_INOTIFY.read_text()) < _INOTIFY_WANTED:

@@ -14,8 +14,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clan.machine import activate, apply, reserve, units
+from clan.machine import activate, apply, reserve, static, units
 from clan.machine.files import give_up_others
+from clan.machine.lacks import NOTHING, Given, lacks
 from clan.machine.layout import CONFIRMED, CURRENT, MANIFEST, PROGRAM, Layout, sync, write
 from clan.machine.packages import install as install_packages
 from clan.machine.system import StepError, run
@@ -25,10 +26,12 @@ if TYPE_CHECKING:
 
 LAYOUT = Layout()
 PREFIX = "generation/"
+GIVEN = ("update", "keys", "install")
+"""Commands that install packages, for which the admin's `clan` may give something."""
 
 
 def receive(archive: zipfile.ZipFile) -> int:
-    """Lay down the generation in an archive; return its number.
+    """Lay down the generation in an archive, and its programs; return its number.
 
     It is there whole or not at all: its folder gets its name when all of it is on the disk.
     """
@@ -42,8 +45,10 @@ def receive(archive: zipfile.ZipFile) -> int:
         try:
             shutil.rmtree(draft, ignore_errors=True)
             _unpack(archive, draft)
+            static.take(LAYOUT, archive)
             number = max([*LAYOUT.numbers(), 0]) + 1
             manifest = json.loads((draft / MANIFEST).read_bytes())
+            static.link(LAYOUT, draft, manifest["static"])
             write(draft / MANIFEST, json.dumps({**manifest, "number": number}).encode())
             run(["sync", "--file-system", str(draft)])
             reserve.keep(LAYOUT)
@@ -85,21 +90,27 @@ def sent() -> zipfile.ZipFile:
     return zipfile.ZipFile(sys.argv[0])
 
 
-def begin(number: int, token: str, given: argparse.Namespace) -> dict[str, Any]:
+def begin(
+    number: int, token: str, arguments: argparse.Namespace, given: Given = NOTHING
+) -> dict[str, Any]:
     """Activate a generation, in a unit that goes on when the login that started it is cut."""
-    activate.begin(LAYOUT, number, token, given.unit)
-    activate.activate(LAYOUT, number, given.limit)
+    activate.begin(LAYOUT, number, token, arguments.unit)
+    activate.activate(LAYOUT, number, arguments.limit, given)
     now = activate.activation(LAYOUT)
     if now is None or now.token != token:
         raise StepError(f"generation {number} gave way to another")
     return {"number": number, "stage": now.stage, "reason": now.reason}
 
 
-def collect_keys(wanted: list[str]) -> dict[str, str]:
+def collect_keys(wanted: list[str], given: Given) -> dict[str, Any]:
     """Return generator -> public key for `GENERATOR=KIND` words; `+` before one makes it anew."""
     LAYOUT.prepare()
     # They are asked for before the first generation that would bring it.
-    install_packages(["wireguard-tools"])
+    needed = ["wireguard-tools"]
+    lacking = lacks(LAYOUT, given, needed)
+    if lacking is not None:
+        return lacking
+    install_packages(needed, given.way)
     found = {}
     for word in wanted:
         generator, _, kind = word.lstrip("+").partition("=")
@@ -107,9 +118,12 @@ def collect_keys(wanted: list[str]) -> dict[str, str]:
     return found
 
 
-def install(packages: list[str]) -> dict[str, Any]:
+def install(packages: list[str], given: Given) -> dict[str, Any]:
     """Make this machine a member: programs, identity, what starts generations at a boot."""
-    install_packages(packages)
+    lacking = lacks(LAYOUT, given, packages)
+    if lacking is not None:
+        return lacking
+    install_packages(packages, given.way)
     LAYOUT.prepare()
     with sent() as archive:
         write(LAYOUT.program, _program(archive), 0o755)
@@ -173,6 +187,9 @@ def main() -> None:
             kind = {"number": int, "limit": float}.get(argument, str)
             many = "*" if argument.startswith("*") else None
             command.add_argument(argument.lstrip("*"), type=kind, nargs=many)
+        if name in GIVEN:
+            command.add_argument("--way", type=Path)
+            command.add_argument("--instead", action="append", default=[])
     given = parser.parse_args()
     # Generations are read by daemons that are not root; what is secret says so itself.
     os.umask(0o022)
@@ -181,16 +198,26 @@ def main() -> None:
     except (StepError, OSError) as fault:
         print(fault, file=sys.stderr)  # noqa: T201 (its answer)
         sys.exit(1)
+    finally:
+        if given.command in GIVEN and given.way:
+            given.way.unlink(missing_ok=True)
     if answer is not None:
         # Whoever asked may be cut off by now; that is no fault of what was done.
         with contextlib.suppress(OSError):
             print(json.dumps(answer), flush=True)  # noqa: T201 (its answer)
 
 
-def update(given: argparse.Namespace) -> Any:
-    """Lay down what was sent, and switch to it."""
+def update(arguments: argparse.Namespace) -> Any:
+    """Lay down what was sent, and switch to it; or say what this machine lacks for it."""
+    given = Given.of(arguments)
     with sent() as archive:
-        return begin(receive(archive), archive.read("token").decode("ascii"), given)
+        manifest = json.loads(archive.read(PREFIX + MANIFEST))
+        programs = static.sent(archive)
+        lacking = lacks(LAYOUT, given, manifest["packages"], manifest["static"], programs)
+        if lacking is not None:
+            return lacking
+        token = archive.read("token").decode("ascii")
+        return begin(receive(archive), token, arguments, given)
 
 
 def switch(given: argparse.Namespace) -> Any:
@@ -246,8 +273,8 @@ COMMANDS = {
     "boot": lambda _: activate.boot(LAYOUT),
     "links": links,
     "status": status,
-    "keys": lambda given: collect_keys(given.wanted),
-    "install": lambda given: install(given.packages),
+    "keys": lambda given: collect_keys(given.wanted, Given.of(given)),
+    "install": lambda given: install(given.packages, Given.of(given)),
     "uninstall": lambda _: uninstall(),
     "gc": gc,
 }

@@ -16,7 +16,7 @@ import time
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from clan.machine import apply, packages, reserve, services, units
+from clan.machine import apply, packages, reserve, services, static, units
 from clan.machine.files import give_up_others
 from clan.machine.layout import CONFIRMED, CURRENT, PROGRAM, Layout, boot_id, write
 from clan.machine.system import BusyError, StepError, run
@@ -24,6 +24,8 @@ from clan.machine.system import BusyError, StepError, run
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from clan.machine.lacks import Given
 
 TIMER = "clan-rollback"
 PATIENCE = 30.0
@@ -152,11 +154,11 @@ def bury(layout: Layout) -> None:
         abandon(layout, now.number, f"the activation died{f': {said}' if said else ''}")
 
 
-def activate(layout: Layout, number: int, limit: float) -> int:
+def activate(layout: Layout, number: int, limit: float, given: Given) -> int:
     """Switch to generation `number`, which `begin` noted; wait for confirmation `limit` seconds.
 
-    Returns 0 when the switch is made and the checks pass: then the timer decides. What fails is
-    noted with its reason, and undone at once.
+    `given` is what the admin's `clan` gave for it. Returns 0 when the switch is made and the checks
+    pass: then the timer decides. What fails is noted with its reason, and undone at once.
     """
     with alone(layout, patience=PATIENCE):
         now = activation(layout)
@@ -165,7 +167,7 @@ def activate(layout: Layout, number: int, limit: float) -> int:
         before = layout.manifest(layout.chosen(CURRENT))
         after = layout.manifest(number)
         try:
-            packages.install(after.get("packages", ()))
+            packages.install([*after.get("packages", ()), *given.instead], given.way)
             reserve.keep(layout)
             now = replace(now, services=services.running(units.names(before) | units.names(after)))
             arm(layout, number, limit)
@@ -335,12 +337,13 @@ def keep_program(layout: Layout, number: int) -> None:
 
 
 def collect(layout: Layout) -> list[int]:
-    """Remove old generations; return which."""
+    """Remove old generations, and programs that none uses; return which generations."""
     chosen = {layout.chosen(CURRENT), layout.chosen(CONFIRMED), 0}
     spare = [number for number in layout.numbers() if number not in chosen]
     gone = spare[: max(0, len(spare) - KEPT + len(chosen - {0}))]
     for number in gone:
         shutil.rmtree(layout.generation(number))
+    static.collect(layout)
     return gone
 
 

@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING, Any
 
 from clan.machine.system import StepError, run
 from clan.machine.wireguard import backend
-from clan.machine.wireguard.backend import available
+from clan.machine.wireguard.backend import available, in_kernel
 from clan.machine.wireguard.link import Link, peers_of
 from clan.machine.wireguard.peers import Memory, set_peers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["apply", "available", "port_owner", "remove"]
+__all__ = ["apply", "available", "in_kernel", "port_owner", "remove"]
 
 STATE = Path("/run/clan/wireguard")
 """What a boot forgets: which endpoints were given to `wg`."""

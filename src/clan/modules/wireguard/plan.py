@@ -40,6 +40,7 @@ from clan.model.plan import (
     Opening,
     Package,
     Protocol,
+    StaticProgram,
     Sysctl,
     WireguardLink,
     WireguardPeer,
@@ -85,6 +86,7 @@ def resources(
     """Yield what a member must have, in a fixed order; the same for the same clan and values."""
     name = instance.name
     yield Package(name="wireguard-tools")
+    yield StaticProgram(name="wireguard-go")
     yield Key(
         path=keys.private_path(name),
         kind="wireguard",

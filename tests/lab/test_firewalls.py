@@ -21,7 +21,7 @@ table inet filter {
         type filter hook input priority 0; policy drop;
         iifname "lo" accept
         ct state established,related accept
-        meta l4proto { icmp, ipv6-icmp } accept
+        meta l4proto { 1, 58 } accept
         tcp dport { 22, 80 } accept
     }
     chain forward {
@@ -51,7 +51,9 @@ def updated(office: Office, machine: str, *ports: int) -> dict[str, Any]:
 
 
 def on(office: Office, machine: str, command: str) -> str:
-    return office.lab.exec(machine, ["sh", "-ec", command]).stdout
+    done = office.lab.exec(machine, ["sh", "-ec", command], check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def answers(office: Office, machine: str, port: int) -> bool:

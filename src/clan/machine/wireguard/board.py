@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LEASE = 20.0
 """Seconds for which a peer's word counts: it repeats it every five."""
-LONGEST = 60.0
+LONGEST = 30.0
 """Seconds that a controller that is back waits for a quiet moment."""
 
 

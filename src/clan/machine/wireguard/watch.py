@@ -208,7 +208,6 @@ def _judged(watch: Watch, name: str, now: float) -> tuple[Sight, str | None]:
         sight, lost=True, since=now, back=None, patience=min(patience, MOST_PATIENCE), trip=0.0
     )
     took = max(others.values()) - min(missed)
-    line = (
-        f"{name} is dead: {len(missed)} questions in {took:.1f} s that {', '.join(others)} answered"
-    )
+    who = ", ".join(others)
+    line = f"{name} is dead: it missed {len(missed)} questions in {took:.1f} s that {who} answered"
     return lost, line

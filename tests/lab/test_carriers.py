@@ -91,19 +91,22 @@ class Session:
     """A TCP connection from laptop1 to laptop2 by name, with traffic both ways."""
 
     def __init__(self, fleet: Fleet, seconds: int) -> None:
-        words = ["python3", "-c", CLIENT, "laptop2.wireguard", str(seconds)]
+        words = ["timeout", str(seconds + 60), "python3", "-c", CLIENT, "laptop2.wireguard"]
         self.seconds = seconds
         self.process = subprocess.Popen(
-            fleet.lab.command_on("laptop1", words), stdout=subprocess.PIPE, text=True
+            fleet.lab.command_on("laptop1", [*words, str(seconds)]),
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert self.process.stdout is not None
-        self.address = self.process.stdout.readline().strip()
+        self.said = self.process.stdout
+        self.said.readline()  # it is connected
         time.sleep(2)
 
     def longest_gap(self) -> float:
         """Wait for its end, see that all of it came, and return the longest silence in seconds."""
-        said, _ = self.process.communicate(timeout=self.seconds + 60)
-        lines = [line.split() for line in said.splitlines()]
+        lines = [line.split() for line in self.said]
+        assert self.process.wait() == 0
         assert [int(number) for number, _ in lines] == list(range(self.seconds * 20))
         times = [float(at) for _, at in lines]
         return max(later - sooner for sooner, later in itertools.pairwise(times))

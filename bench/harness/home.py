@@ -50,6 +50,7 @@ def home(ground: Ground) -> Iterator[Home]:
     clan = family(ground.folder / "family")
     dark_clan = family(ground.folder / "family-dark", better_networks(MACHINE, list(DARK)))
     document = tomllib.loads((FAMILY / "lab.toml").read_text())
+    del document["tor"]  # its relays would work beside what is measured
     document["sites"]["dark"] = DARK_SITE
     document["names"] |= DARK
     with up(ground, document, clan=clan, name="home") as (lab, at):

@@ -33,6 +33,10 @@ def test_a_first_clan_is_made_and_never_overwritten(clan: Run, home: Path) -> No
     first = clan("init")
     assert (first.code, first.out) == (0, "Wrote clan.toml.\n")
     assert clan("check").out == "All is well with home: no machines, no instances, no networks.\n"
+    assert clan("show").out == "home\n\nNo machines\n\nNo networks\n\nNo instances\n"
+    listed = clan("network", "list")
+    assert (listed.code, listed.out) == (0, "")
+    assert "There are no networks yet. `clan instances add lan" in listed.err
     for language in ("toml", "json", "nix"):
         again = clan("init", "--format", language)
         assert again.code == 2

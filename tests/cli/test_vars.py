@@ -110,7 +110,7 @@ def test_from_no_key_to_all_values(
     done = clan("vars", "generate")
     assert done.code == 0
     assert "Made nas/id (missing)" in done.out
-    late = "Due:  laptop/wireguard-keys-vpn (missing; laptop does not answer"
+    late = "Due:  laptop/wireguard-keys-vpn (missing; not reached, due at its next update)"
     assert late in done.out
     assert "root is the only admin" in done.err or "anna is the only admin" in done.err
     assert clan("vars", "get", "shared/wifi/conf").out == f"psk={SECRET}"
@@ -180,8 +180,7 @@ def test_the_seeds_line_for_a_new_key(clan: Run, generated: Path) -> None:
     done = clan(*line.split())
     assert done.code == 0
     assert done.out == (
-        "Due:  nas/wireguard-keys-vpn "
-        "(missing; nas does not answer, and makes it at its next update)\n"
+        "Due:  nas/wireguard-keys-vpn (missing; not reached, due at its next update)\n"
     )
     due = json.loads((generated / "vars/per-machine/nas/due.json").read_text())["due"]
     assert [each["what"] for each in due] == ["generator/wireguard-keys-vpn"]

@@ -6,11 +6,14 @@ The plan is the real one and so is what runs on the machines; between them is th
 from __future__ import annotations
 
 import json
+import platform
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import clan.machine
 from clan.inventory.open import open_clan
+from clan.lab.built import at_admin
 from clan.model.plan import (
     HealthCheck,
     HostName,
@@ -22,7 +25,6 @@ from clan.model.plan import (
 )
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterable
 
     from clan.lab.lab import Lab
@@ -75,8 +77,19 @@ class Members:
             self.ship(machine)
             can = "from clan.machine import wireguard; raise SystemExit(not wireguard.available())"
             if self.python(machine, can, check=False).returncode:
-                self.lab.exec(machine, ["apt-get", "-q", "-y", "install", "wireguard-go"])
+                self.give_wireguard(machine)
             self.make_key(machine, "keep")
+
+    def give_wireguard(self, machine: str) -> None:
+        """Put wireguard-go there: the one that was built, else Debian's."""
+        built = at_admin(self.lab.state).find("wireguard-go", platform.machine())
+        if built is None:
+            self.lab.exec(machine, ["apt-get", "-q", "-y", "install", "wireguard-go"])
+            return
+        write = "cat >/usr/local/bin/wireguard-go && chmod +x /usr/local/bin/wireguard-go"
+        command = self.lab.command_on(machine, ["sh", "-c", write])
+        with built.open("rb") as program:
+            subprocess.run(command, stdin=program, check=True)
 
     def python(
         self, machine: str, program: str, *, text: str | None = None, check: bool = True

@@ -179,9 +179,11 @@ class Office:
             _, said = run.communicate()
             assert run.returncode == 0, said
 
-    def update(self, *words: str) -> list[dict[str, Any]]:
-        """Run `clan machines update --json` and return the outcomes."""
-        done = self.clan("machines", "update", "--json", *words)
+    def update(self, *words: str, state_home: str | None = None) -> list[dict[str, Any]]:
+        """Run `clan machines update --json`, perhaps as another admin; return the outcomes."""
+        argv = [*CLAN, "machines", "update", "--json", *words]
+        other = [] if state_home is None else ["env", f"XDG_STATE_HOME={state_home}"]
+        done = self.lab.run([*other, *argv], check=False)
         assert done.stdout, done.stderr
         outcomes: list[dict[str, Any]] = json.loads(done.stdout)
         return outcomes

@@ -146,4 +146,4 @@ def test_a_lab_that_is_not_up_says_how_to_bring_it_up(lab_name: str, tmp_path: P
     words = [sys.executable, "-m", "clan", "--clan", str(tmp_path), "lab", "status"]
     done = subprocess.run([*words, "--name", lab_name], capture_output=True, text=True, check=False)
     assert done.returncode == 8
-    assert "hint: bring it up with `clan lab up`" in done.stderr
+    assert f"hint: bring it up with `clan lab up --name {lab_name}`" in done.stderr

@@ -22,8 +22,18 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.lab
 
-EXAMPLE = Path(__file__).parents[2] / "examples/seed-000/toml"
+EXAMPLE = Path(__file__).parents[2] / "examples/seed-000"
 CLAN = [sys.executable, "-m", "clan"]
+IN_NIX = """
+let introduced = import ./introduced.nix { };
+in introduced // {
+  inventory = introduced.inventory // {
+    instances.tor = introduced.inventory.instances.tor // {
+      settings = builtins.fromTOML (builtins.readFile ./tor.toml);
+    };
+  };
+}
+"""
 MACHINE = "my_cool_machine"
 PLACES = f"""
 tor = true
@@ -50,21 +60,32 @@ class Admin:
         assert not check or done.returncode == 0, done.stderr
         return done
 
+    def address(self) -> str:
+        """Return the machine's address on its LAN."""
+        listed = self.lab.exec(MACHINE, ["ip", "-j", "-4", "address", "show", "dev", "host0"])
+        return str(json.loads(listed.stdout)[0]["addr_info"][0]["local"])
+
+    def reaches_the_machine(self) -> subprocess.CompletedProcess[str]:
+        """Log in until it works: a new service is not known to the Tor network at once."""
+        deadline = time.monotonic() + 240
+        while True:
+            done = self.clan("ssh", MACHINE, "hostname", check=False)
+            if done.returncode == 0 or time.monotonic() > deadline:
+                return done
+
 
 @pytest.fixture(scope="module")
 def admin(labs: Labs, tmp_path_factory: pytest.TempPathFactory) -> Admin:
     """At home the machine is given an address by hand, once; then it is known by Tor only."""
     folder = tmp_path_factory.mktemp("seed") / "clan"
-    shutil.copytree(EXAMPLE, folder)
+    shutil.copytree(EXAMPLE / "toml", folder)
     lab = labs(PLACES, clan_dir=folder)
     with (folder / "clan.toml").open("a") as file:
         file.write(f"\n[instances.tor.settings]\n{lab.state.tor_settings.read_text()}")
     admin = Admin(lab)
     Store.of(folder, lab.environment()).write(MACHINE, *HOST_KEY, lab.host_key(MACHINE))
     admin.clan("vars", "keys", "generate")
-    listed = lab.exec(MACHINE, ["ip", "-j", "-4", "address", "show", "dev", "host0"]).stdout
-    address = json.loads(listed)[0]["addr_info"][0]["local"]
-    admin.clan("machines", "install", MACHINE, "--target-host", address)
+    admin.clan("machines", "install", MACHINE, "--target-host", admin.address())
     return admin
 
 
@@ -92,11 +113,7 @@ def test_the_network_is_listed_as_the_introduction_prints_it(admin: Admin) -> No
 
 def test_from_elsewhere_the_machine_is_reached_through_tor(admin: Admin) -> None:
     admin.lab.move("admin", "cafe")
-    deadline = time.monotonic() + 240
-    while True:
-        done = admin.clan("ssh", MACHINE, "hostname", check=False)
-        if done.returncode == 0 or time.monotonic() > deadline:
-            break
+    done = admin.reaches_the_machine()
     assert done.stdout == "my-cool-machine\n", done.stderr
     assert f"{MACHINE}: over tor, " in done.stderr
 
@@ -122,3 +139,23 @@ def test_the_package_s_own_tor_stays_off(admin: Admin) -> None:
     """Debian's package enables a Tor of its own, which the next boot would start."""
     shown = admin.lab.exec(MACHINE, ["systemctl", "is-enabled", "tor.service"], check=False)
     assert shown.stdout.strip() == "disabled"
+
+
+@pytest.mark.skipif(
+    shutil.which("nix-instantiate") is None, reason="nix is not installed (apt install nix-bin)"
+)
+def test_the_introduction_s_own_file_in_nix_deploys_the_same(admin: Admin) -> None:
+    folder = admin.lab.clan_dir
+    (folder / "clan.toml").unlink()
+    shutil.copy(EXAMPLE / "nix/clan.nix", folder / "introduced.nix")
+    shutil.copy(admin.lab.state.tor_settings, folder / "tor.toml")
+    (folder / "clan.nix").write_text(IN_NIX)
+    done = admin.clan("machines", "update", "--json")
+    assert json.loads(done.stdout)[0]["state"] == "unchanged", done.stderr
+    admin.lab.move("admin", "home")
+    at_home = ("--target-host", admin.address())
+    admin.clan("machines", "uninstall", "--yes", MACHINE, *at_home)
+    admin.clan("machines", "install", MACHINE, *at_home)
+    done = admin.reaches_the_machine()
+    assert done.stdout == "my-cool-machine\n", done.stderr
+    assert f"{MACHINE}: over tor, " in done.stderr

@@ -102,6 +102,11 @@ def test_rollback_goes_to_the_one_before_or_to_any(office: Office) -> None:
     assert "current, confirmed" in next(line for line in listed.splitlines() if f"{now} " in line)
     office.clan("machines", "rollback", "b1", "1", check=True)
     assert (office.settles("b1")["current"], office.text("b1")) == (1, "one")
+    office.clan("machines", "rollback", "b1", "0", check=True)
+    assert office.settles("b1")["current"] == 0
+    assert office.text("b1") is None
+    office.clan("machines", "rollback", "b1", "1", check=True)
+    assert office.text("b1") == "one"
     refused = office.clan("machines", "rollback", "b1", "77")
     assert refused.returncode == 1
     assert "there is no generation 77 here" in refused.stderr

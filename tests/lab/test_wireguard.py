@@ -293,15 +293,6 @@ def test_a_name_that_nobody_knows_now_is_asked_for_again(members: Members) -> No
     until(20, lambda: pings(lab, "laptop2", "laptop1.vpn"))
 
 
-def test_machines_have_todays_wireguard_go_where_it_was_built(single: Members) -> None:
-    from clan.lab import wireguard_go
-
-    if wireguard_go.find() is None:
-        pytest.skip("wireguard-go was not built: scripts/setup says why")
-    found = single.lab.exec("laptop1", ["sh", "-c", "command -v wireguard-go"]).stdout.strip()
-    assert found == wireguard_go.PLACE
-
-
 def test_the_doctor_says_what_is_wrong(members: Members) -> None:
     lab = members.lab
     store = Store.of(lab.clan_dir, lab.environment())

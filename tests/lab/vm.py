@@ -119,8 +119,8 @@ def run(command: str, files: Mapping[str, bytes], packages: Iterable[Path], scra
     return done.stdout
 
 
-def ordered(found: Path) -> list[Path]:
-    """Return the files of MODULES and of all they need, in the order in which they load."""
+def ordered(found: Path, modules: Iterable[str] = MODULES) -> list[Path]:
+    """Return the files of modules and of all they need, in the order in which they load."""
     files = {path.stem.replace("-", "_"): path for path in found.rglob("*.ko")}
     order: dict[str, Path] = {}
 
@@ -133,7 +133,7 @@ def ordered(found: Path) -> list[Path]:
             add(needed.replace("-", "_"))
         order[name] = files[name]
 
-    for name in MODULES:
+    for name in modules:
         add(name)
     return list(order.values())
 

@@ -69,14 +69,14 @@ def test_nothing_else_does(
 
 
 def test_a_second_one_is_refused_until_the_first_one_s_lease_ends(layout: Layout) -> None:
-    activate.begin(layout, 2, "first", 30)
+    activate.begin(layout, 2, "first", "u.service")
     with pytest.raises(BusyError, match="generation 2 is being activated"):
-        activate.begin(layout, 1, "second", 30)
+        activate.begin(layout, 1, "second", "u.service")
     waiting().note(layout)
     with pytest.raises(BusyError, match="generation 2 waits for its confirmation, for 60 s"):
-        activate.begin(layout, 1, "second", 30)
+        activate.begin(layout, 1, "second", "u.service")
     waiting(deadline=uptime() - 1).note(layout)
-    activate.begin(layout, 1, "second", 30)
+    activate.begin(layout, 1, "second", "u.service")
     now = activation(layout)
     assert now is not None
     assert (now.number, now.token, now.stage) == (1, "second", "preparing")
@@ -85,11 +85,11 @@ def test_a_second_one_is_refused_until_the_first_one_s_lease_ends(layout: Layout
 @pytest.mark.parametrize("stage", ["confirmed", "rolled back", "failed"])
 def test_one_that_ended_holds_nobody_up(layout: Layout, stage: str) -> None:
     waiting(stage=stage).note(layout)
-    activate.begin(layout, 2, "next", 30)
+    activate.begin(layout, 2, "next", "u.service")
 
 
 def test_one_that_did_not_start_is_given_up(layout: Layout) -> None:
-    activate.begin(layout, 2, "token", 30)
+    activate.begin(layout, 2, "token", "u.service")
     activate.abandon(layout, 1, "not this one")
     with pytest.raises(BusyError):
         activate.refuse_second(layout)

@@ -28,6 +28,7 @@ from clan.model.plan import (
     Package,
     Protocol,
     Resource,
+    StaticProgram,
     Sysctl,
     Unit,
     WireguardCarrier,
@@ -187,6 +188,7 @@ def test_what_else_a_controller_has(desk: Desk) -> None:
     link = next(each for each in found if isinstance(each, WireguardLink))
     assert found == [
         Package(name="wireguard-tools"),
+        StaticProgram(name="wireguard-go"),
         Key(
             path=link.private_key,
             kind="wireguard",
@@ -219,7 +221,8 @@ def test_what_else_a_controller_has(desk: Desk) -> None:
 def test_a_peer_opens_nothing_to_others_and_forwards_nothing(desk: Desk) -> None:
     found = plan(desk.open(CLAN), "laptop1", Known())
     kinds = {type(each) for each in found}
-    assert kinds == {Package, Key, WireguardLink, HostName, HealthCheck, Opening, Unit}
+    always = {Package, StaticProgram, Key, WireguardLink, HostName, HealthCheck}
+    assert kinds == {*always, Opening, Unit}
     # What is open is open inside the tunnel alone.
     assert [each for each in found if isinstance(each, Opening)] == [INSIDE]
 

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clan.networks.hostkeys import FirstContact, Verdict, fingerprint, judge, well_formed
+from clan.networks.hostkeys import (
+    FirstContact,
+    Meeting,
+    Verdict,
+    fingerprint,
+    judge,
+    refusal,
+    well_formed,
+)
 
 # RFC 8709's format around 32 bytes; ssh-keygen -lf gives the fingerprint.
 BLOB = b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + bytes(range(32))
@@ -39,6 +47,16 @@ def test_verdicts(
 ) -> None:
     found = judge(shown, expected, policy=policy, by_multicast=multicast, terminal=terminal)
     assert found is verdict
+
+
+@pytest.mark.parametrize("multicast", [True, False])
+def test_nobody_is_told_to_accept_what_would_not_be_accepted(multicast: bool) -> None:
+    meeting = Meeting(machine="nas", network="lan", address="10.0.0.2:22", by_multicast=multicast)
+    _, hint = refusal(
+        meeting, judge(KEY, None, policy=ASK, by_multicast=multicast, terminal=False), KEY
+    )
+    works = judge(KEY, None, policy=NEW, by_multicast=multicast, terminal=False) is Verdict.ACCEPT
+    assert ("accept-new" in hint) is works
 
 
 @given(st.text())

@@ -244,7 +244,7 @@ def test_a_key_is_born_on_its_machine_and_only_its_public_half_is_kept(family: F
 
 def test_a_machine_that_does_not_answer_makes_its_key_at_the_next_update(family: Family) -> None:
     outcome = told(family.generate(wireguard()))
-    late = "nas does not answer, and makes it at its next update"
+    late = "not reached, due at its next update"
     assert outcome == [("nas/wireguard-keys-vpn", False, f"missing; {late}")]
     what = "generator/wireguard-keys-vpn"
     since = "2026-01-31T12:00:00Z"

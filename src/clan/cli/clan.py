@@ -90,11 +90,15 @@ def show(option: str | None, *, as_json: bool) -> None:
         say(clan.meta.description)
     for title, text in (
         (count(len(clan.machines), "machine"), machines_table(clan, width)),
-        (f"{count(len(clan.networks()), 'network')}, tried in this order", networks(clan, width)),
+        (_networks_title(len(clan.networks())), networks(clan, width)),
         (count(len(clan.instances), "instance"), instances_table(clan, width)),
     ):
         say()
         say(heading(title.capitalize()) if text is None else f"{heading(title)}\n\n{text}")
+
+
+def _networks_title(number: int) -> str:
+    return count(number, "network") + (", tried in this order" if number > 1 else "")
 
 
 def as_tree(clan: Clan) -> Any:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from clan.deploy.remote import Remote
+    from clan.deploy.supply import Supply
     from clan.deploy.update import Outcome
 
 AT_ONCE = 16
@@ -127,12 +128,19 @@ def install(
 ) -> None:
     """Make MACHINE, a Debian with an ssh server, a member of the clan, and update it."""
     from clan.deploy.bundle import bundle
+    from clan.deploy.supply import supplied
 
     fleet = Fleet.of(option)
     (name,) = fleet.chosen([machine], [])
     remote = fleet.remote(name, target_host=target_host, policy=host_key)
-    Progress([name], quiet=as_json)(name, "installing")
-    answer = asyncio.run(remote.send(bundle(), "install", *PACKAGES))
+    progress = Progress([name], quiet=as_json)
+    progress(name, "installing")
+
+    async def send(supply: Supply) -> Any:
+        words = ("install", *PACKAGES, *supply.words)
+        return await remote.send(bundle(), *words, options=supply.options)
+
+    answer = asyncio.run(supplied(name, send, lambda text: progress(name, text)))
     fleet.admit(name, identity=answer["identity"], host_key=answer["host_key"])
     _update(fleet, [name], target_host=target_host, limit=confirm_timeout, as_json=as_json)
 
@@ -226,6 +234,7 @@ def _update(
                 Terms(limit=limit or limit_of(remote), accept_loss=frozenset(accept_loss))
                 for remote in remotes
             ],
+            leases=fleet.reach.leases,
             canary=canary,
             at_once=AT_ONCE,
             say=progress,

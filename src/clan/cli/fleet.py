@@ -87,7 +87,8 @@ class Fleet:
             ask=_refuse,
             now=lambda: datetime.now(UTC),
             birthplace=Machines(
-                remote=lambda name: self.remote(name, target_host=target_hosts.get(name))
+                remote=lambda name: self.remote(name, target_host=target_hosts.get(name)),
+                say=Progress(list(target_hosts) or list(self.clan.machines), quiet=False),
             ),
         )
         for outcome in await generate(self.reach.store, graph(self.clan), making):

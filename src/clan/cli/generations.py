@@ -16,6 +16,8 @@ from clan.cli.fleet import Fleet, Progress, each
 from clan.cli.output import note, say, say_json, table, terminal_width
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from clan.deploy.update import Outcome
 
 
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
 @click.pass_obj
 def generations(option: str | None, machine: str, *, as_json: bool) -> None:
     """List the generations that MACHINE has, and which of them runs."""
-    from datetime import UTC, datetime
-
     fleet = Fleet.of(option)
     (name,) = fleet.chosen([machine], [])
     status = asyncio.run(fleet.remote(name).program("status"))
@@ -36,8 +36,7 @@ def generations(option: str | None, machine: str, *, as_json: bool) -> None:
     rows = []
     for found in status["generations"]:
         marks = [mark for mark in ("current", "confirmed") if status[mark] == found["number"]]
-        made = datetime.fromtimestamp(found["made"], UTC).strftime("%Y-%m-%d %H:%M")
-        rows.append([str(found["number"]), made, ", ".join(marks)])
+        rows.append([str(found["number"]), _moment(found["made"]), ", ".join(marks)])
     say(table(["Generation", "Made (UTC)", ""], rows, width=terminal_width()))
 
 
@@ -81,6 +80,7 @@ def rollback(
             wanted,
             Terms(limit=confirm_timeout or limit_of(remote)),
             lambda text: progress(name, text),
+            leases=fleet.reach.leases,
         )
 
     outcome = asyncio.run(back())
@@ -97,38 +97,65 @@ def rollback(
 @click.pass_obj
 def status(option: str | None, machines: tuple[str, ...], *, as_json: bool) -> None:
     """Show of each machine which generation runs, and whether it is what the clan says."""
-    from clan.deploy.update import HASHES
-    from clan.errors import ClanError
+    from clan.errors import ClanError, HostKeyError
 
     fleet = Fleet.of(option)
     chosen = fleet.chosen(machines, [])
-    command = f"{HASHES}; readlink /var/lib/clan/current /var/lib/clan/confirmed || true"
+    command = (
+        "cd /var/lib/clan 2>/dev/null || exit 0; "
+        "readlink current confirmed; stat -c %Y current/manifest.json; cat current/manifest.json"
+    )
     answers = asyncio.run(each([fleet.remote(name) for name in chosen], command, at_once=AT_ONCE))
     shapes = []
     for name, answer in zip(chosen, answers, strict=True):
-        shape: dict[str, Any] = {"machine": name, "state": "unreachable", "generation": None}
-        if not isinstance(answer, ClanError):
-            words = answer.decode("ascii", "replace").split()
-            hashes = [word for word in words if not word.startswith("generations/")]
-            numbers = [int(word.rpartition("/")[2]) for word in words if word not in hashes]
-            shape["generation"] = numbers[0] if numbers else None
-            if not numbers:
-                shape["state"] = "not installed"
-            elif numbers[0] != numbers[-1]:
-                shape["state"] = f"waiting (confirmed is {numbers[-1]})"
-            elif hashes[:1] == [fleet.generation(name).hash]:
-                shape["state"] = "up to date"
-            else:
-                shape["state"] = "behind"
+        shape: dict[str, Any] = {
+            "machine": name,
+            "state": "unreachable",
+            "generation": None,
+            "since": None,
+            "changes": None,
+        }
+        if isinstance(answer, HostKeyError):
+            shape["state"] = "host key not confirmed"
+        elif not isinstance(answer, ClanError):
+            shape |= _standing(answer, fleet.generation(name).manifest)
         shapes.append(shape)
     if as_json:
         say_json(shapes)
         return
-    rows = [
-        [s["machine"], "-" if s["generation"] is None else str(s["generation"]), s["state"]]
-        for s in shapes
-    ]
-    say(table(["Machine", "Generation", "State"], rows, width=terminal_width()))
+    rows = []
+    for shape in shapes:
+        number = "-" if shape["generation"] is None else str(shape["generation"])
+        since = "-" if shape["since"] is None else _moment(shape["since"])
+        count = shape["changes"]
+        behind = f" by {count} change{'' if count == 1 else 's'}" if count else ""
+        state = shape["state"] + (behind if shape["state"] == "behind" else "")
+        rows.append([shape["machine"], number, since, state])
+    say(table(["Machine", "Generation", "Made (UTC)", "State"], rows, width=terminal_width()))
+
+
+def _standing(answer: bytes, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Say how a machine stands, from what it has and what it is to have."""
+    from clan.plan.diff import changes
+
+    lines = answer.decode("utf-8", "replace").splitlines()
+    if not lines:
+        return {"state": "not installed"}
+    current, confirmed = (int(line.rpartition("/")[2]) for line in lines[:2])
+    has = json.loads(lines[3])
+    count = len(changes(has, wanted))
+    if current != confirmed:
+        state = f"waiting (confirmed is {confirmed})"
+    else:
+        state = "up to date" if has.get("hash") == wanted["hash"] else "behind"
+    return {"state": state, "generation": current, "since": float(lines[2]), "changes": count}
+
+
+def _moment(seconds: float) -> str:
+    """Write seconds since 1970 as a date and a time of day, in UTC."""
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
 
 
 @click.command(cls=Command, examples=("clan machines uninstall nas",))

@@ -88,13 +88,13 @@ def lab() -> None:
 )
 def image() -> None:
     """Make the image that machines start from, once; it takes about a minute."""
+    from clan.lab import built
     from clan.lab import image as images
-    from clan.lab import wireguard_go
     from clan.lab.state import require_root
 
     require_root()
     made = images.build(_report)
-    wireguard_go.build(_report)
+    built.build(_report)
     click.echo(str(made.folder))
 
 

@@ -65,6 +65,9 @@ def list_networks(clan_dir: str | None, *, as_json: bool) -> None:
     if as_json:
         say_json(shapes)
         return
+    if not shapes:
+        note("There are no networks yet. `clan instances add lan --role default:tag=all` adds one.")
+        return
     words = {True: "Yes", False: "No", None: "?"}
     rows = [
         [

@@ -28,6 +28,7 @@ from clan.vars.store import HOST_KEY, Store
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from clan.deploy.lease import Leases
     from clan.model.inventory import Target
 
 INTERNET = "clan.modules.internet.technology:Internet"
@@ -50,6 +51,13 @@ class Reach:
             store=Store.of(file.parent, os.environ),
             memories=Memories.of(state_home(os.environ), file.parent),
         )
+
+    @property
+    def leases(self) -> Leases:
+        """What this user has under way on the clan's machines."""
+        from clan.deploy.lease import Leases
+
+        return Leases.of(state_home(os.environ), self.clan_file.parent)
 
     def destination(self, name: str) -> Destination:
         """Return the routes of the machine called `name`. Raises ClanError when there is none."""

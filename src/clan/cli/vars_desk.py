@@ -39,13 +39,13 @@ class Desk:
 
 def birthplace(desk: Desk) -> Birthplace:
     """Return the way to the machines where keys are born."""
-    from clan.cli.fleet import Fleet
+    from clan.cli.fleet import Fleet, Progress
     from clan.cli.reach import Reach
     from clan.deploy.birthplace import Machines
 
     reach = Reach.of(desk.option)
     fleet = Fleet(clan=desk.clan, reach=reach, context=reach.context(interactive=False))
-    return Machines(remote=fleet.remote)
+    return Machines(remote=fleet.remote, say=Progress(list(fleet.clan.machines), quiet=False))
 
 
 def making(desk: Desk) -> Making:

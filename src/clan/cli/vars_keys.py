@@ -119,7 +119,7 @@ def generate(option: str | None, *, name: str | None, as_json: bool) -> None:
     say(f"Its public key is {public}")
     if first:
         say(f"{_name(name)} is the clan's first admin.")
-        warn("it is the only one: `clan vars keys recovery` prints a second one for paper")
+        warn("it is the only one: `clan vars keys recovery` prints a spare, for paper")
     else:
         note(f"An admin adds you: clan vars keys add {_name(name)} --key '{public}'")
 

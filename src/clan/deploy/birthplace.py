@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clan.deploy.remote import RemoteError
+from clan.deploy.supply import supplied
 from clan.errors import HostKeyError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from clan.deploy.remote import Remote
+    from clan.deploy.supply import Supply
     from clan.model.generator import Generator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machines:
-    """The clan's machines; `remote` returns the way to one."""
+    """The clan's machines; `remote` returns the way to one, `say` is told what takes long there."""
 
     remote: Callable[[str], Remote]
+    say: Callable[[str, str], None]
 
     async def born(
         self, machine: str, generator: Generator, *, replace: bool
@@ -29,8 +32,13 @@ class Machines:
         A machine that is not installed yet cannot be asked either.
         """
         word = f"{'+' if replace else ''}{generator.name}={generator.make}"
+        remote = self.remote(machine)
+
+        async def ask(supply: Supply) -> Any:
+            return await remote.program("keys", word, *supply.words, options=supply.options)
+
         try:
-            answer = await self.remote(machine).program("keys", word)
+            answer = await supplied(machine, ask, lambda text: self.say(machine, text))
         except (UnreachableError, HostKeyError, RemoteError):
             return None
         return {"publickey": f"{answer[generator.name]}\n".encode()}

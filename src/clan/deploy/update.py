@@ -2,30 +2,48 @@
 
 What is decided here is only what the machine cannot know: whether it can still be reached. All
 that can fail there is undone there, with or without us.
+
+An update is one login, which first says what the machine has and then waits for what it is to have,
+and a fresh one to confirm. That the first came through is proof for its network; a machine that is
+on one network only is not looked at besides.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from clan.deploy.bundle import bundle
-from clan.deploy.remote import PROGRAM
+from clan.deploy.remote import DETACHED, PROGRAM, PYTHON, answer
+from clan.deploy.supply import supplied
 from clan.errors import ClanError, UnreachableError
 from clan.networks.observe import observe
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Container, Sequence
 
+    from clan.deploy.lease import Leases
     from clan.deploy.remote import Remote
+    from clan.deploy.supply import Supply
     from clan.plan.render import Generation
 
 HASHES = "cat /var/lib/clan/current/hash /var/lib/clan/confirmed/hash 2>/dev/null || true"
 NOT_INSTALLED = "not-installed"
-INSTALLED = f"test -e {PROGRAM} || {{ echo {NOT_INSTALLED}; exit 0; }}; "
+ASK = (
+    f"test -e {PROGRAM} || {{ echo {NOT_INSTALLED}; exit 0; }}; "
+    f"echo $({HASHES}); read -r go || exit 0; set -e; "
+)
+"""Says what the machine has, in one line, and goes on when it gets one."""
+GO = b"go\n"
+RECEIVE = (
+    # Kept until it has run: it reads its data from itself. In memory, for root alone.
+    "umask 077; mkdir -p /run/clan; f=$(mktemp /run/clan/sent.XXXXXX); "
+    'trap \'rm -f "$f"\' EXIT; cat >"$f"; '
+)
+"""Puts what is sent at `$f`."""
 RETRY = 1.0
 """Seconds between two tries to log in to a machine that changes its networks."""
 SPARE = 30.0
@@ -72,60 +90,121 @@ class Terms:
 
 
 async def update(
-    remote: Remote, generation: Generation, terms: Terms, say: Callable[[str], None]
+    remote: Remote,
+    generation: Generation,
+    terms: Terms,
+    say: Callable[[str], None],
+    *,
+    leases: Leases,
 ) -> Outcome:
     """Bring a machine to a generation. Nothing is raised: what fails is the outcome."""
     machine = remote.found.machine
-    try:
-        hashes = (await remote.run(f"{INSTALLED}{HASHES}")).decode("ascii", "replace").split()
-        if hashes == [NOT_INSTALLED]:
+    switch = Switch(remote=remote, terms=terms, say=say)
+    with leases.lease(machine, switch.token) as lease:
+
+        async def ask(supply: Supply) -> Any:
+            def data(has: list[str]) -> bytes | None:
+                if has in ([NOT_INSTALLED], [generation.hash] * 2):
+                    return None
+                return bundle(
+                    generation, token=switch.token, former=lease.former, static=supply.static
+                )
+
+            words = ('"$f"', "update", *supply.words)
+            return await switch.ask(RECEIVE, words, data, supply.options)
+
+        outcome = await switch.make(partial(supplied, machine, ask, say))
+        if switch.has == [NOT_INSTALLED]:
             reason = f"it is not installed yet: `clan machines install {machine}`"
-            return Outcome(machine=machine, state="failed", reason=reason)
-        if hashes == [generation.hash] * 2:
-            return Outcome(machine=machine, state="unchanged")
-        say("looking at its networks")
-        before = await reachable_networks(remote)
-        token = secrets.token_hex(16)
-        say("sending")
-        archive = bundle(generation, token=token)
-    except UnreachableError as fault:
-        return Outcome(machine=machine, state="offline", reason=fault.message)
-    except ClanError as fault:
-        return Outcome(machine=machine, state="failed", reason=fault.message)
-    begun = partial(remote.send, archive, "update", f"{terms.limit:g}")
-    return await Switch(remote=remote, token=token, before=before, terms=terms, say=say).make(begun)
+            outcome = switch.ended("failed", None, reason)
+        lease.over = outcome.state != "unknown"
+        return outcome
 
 
-async def go_back(remote: Remote, number: int, terms: Terms, say: Callable[[str], None]) -> Outcome:
+async def go_back(
+    remote: Remote, number: int, terms: Terms, say: Callable[[str], None], *, leases: Leases
+) -> Outcome:
     """Switch a machine to a generation that it has, under the same conditions as an update."""
-    token = secrets.token_hex(16)
-    try:
-        before = await reachable_networks(remote)
-    except ClanError as fault:
-        return Outcome(machine=remote.found.machine, state="offline", reason=fault.message)
-    words = ("switch", str(number), f"{terms.limit:g}")
-    begun = partial(remote.program, *words, stdin=token.encode())
-    return await Switch(remote=remote, token=token, before=before, terms=terms, say=say).make(begun)
+    switch = Switch(remote=remote, terms=terms, say=say)
+    with leases.lease(remote.found.machine, switch.token) as lease:
+        tokens = f"{switch.token}\n{lease.former}\n".encode("ascii")
+        words = (PROGRAM, "switch", str(number))
+        outcome = await switch.make(partial(switch.ask, "", words, lambda _: tokens))
+        lease.over = outcome.state != "unknown"
+        return outcome
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Switch:
-    """One switch of one machine: `before` are the networks over which it answered."""
+    """One switch of one machine.
+
+    `token` is what confirms it, `has` what the machine said that it has, `before` are the networks
+    over which it answered; `begun` is whether it may have begun to switch.
+    """
 
     remote: Remote
-    token: str
-    before: set[str]
     terms: Terms
     say: Callable[[str], None]
+    token: str = field(default_factory=lambda: secrets.token_hex(16))
+    begun: bool = False
+    has: list[str] = field(default_factory=list)
+    before: set[str] = field(default_factory=set)
 
     async def make(self, begin: Callable[[], Awaitable[Any]]) -> Outcome:
-        """Have it begun, and confirm it by a fresh login, or see it undone."""
-        self.say("activating")
+        """Have the machine switch, and confirm it by a fresh login, or see it undone."""
         try:
-            answer = await begin()
+            said = await begin()
         except ClanError as fault:
+            if not self.begun:
+                state = "offline" if isinstance(fault, UnreachableError) else "failed"
+                return self.ended(state, None, fault.message)
             # Cut off, perhaps by the new generation itself: a fresh login tells.
-            answer = await self.ask_again(fault)
+            said = await self.ask_again(fault)
+        return await self.follow(said) if self.begun else self.ended("unchanged", None, None)
+
+    async def ask(
+        self,
+        receive: str,
+        words: Sequence[str],
+        data: Callable[[list[str]], bytes | None],
+        options: tuple[str, ...] = (),
+    ) -> Any:
+        """Log in, hear what the machine has, and have it switch; return its answer.
+
+        `words` are its program and what that is to do; it reads what `data` gives for the hashes
+        of what the machine has, None where that is all it is to have. Raises ClanError.
+        """
+        unit = f"clan-activate-{secrets.token_hex(4)}.service"
+        program, command, *arguments = words
+        line = " ".join([PYTHON, program, command, unit, *arguments, f"{self.terms.limit:g}"])
+        self.begun = False
+
+        async def begin(network: str, has: bytes) -> bytes:
+            self.has = has.decode("ascii", "replace").split()
+            given = data(self.has)
+            if given is None:
+                return b""
+            await self.look(network)
+            self.say("activating")
+            self.begun = True
+            return GO + given
+
+        return answer(
+            await self.remote.run(
+                f"{ASK}{receive}{DETACHED}{unit} {line}", stdin=begin, options=options
+            )
+        )
+
+    async def look(self, network: str) -> None:
+        """Note the networks over which the machine answers; this login came by `network`."""
+        self.before = {network}
+        others = {route.network.name for route in self.remote.found.routes} - self.before
+        if others:
+            self.say("looking at its networks")
+            self.before |= await reachable(self.remote, others)
+
+    async def follow(self, answer: dict[str, Any] | None) -> Outcome:
+        """See a switch to its end, from what the machine said when it was made."""
         if answer is None:
             return self.ended("unknown", None, "it has not answered since")
         if answer["stage"] != "waiting":
@@ -196,20 +275,23 @@ class Switch:
 
     async def settled(self) -> set[str]:
         """Return the networks that answer, waiting for those that did before for half the time."""
+        every = {route.network.name for route in self.remote.found.routes}
+        if len(every) == 1:
+            return every  # or the fresh login that confirms does not come through
         clock = asyncio.get_running_loop().time
         end = clock() + self.terms.limit / 2
         answering: set[str] = set()
         while True:
-            answering |= await reachable_networks(self.remote)
+            answering |= await reachable(self.remote, self.before)
             if self.before <= answering or clock() > end:
                 return answering
             await asyncio.sleep(RETRY)
 
 
-async def reachable_networks(remote: Remote) -> set[str]:
-    """Return the networks over which the machine answers now."""
+async def reachable(remote: Remote, networks: Container[str]) -> set[str]:
+    """Return those of some networks over which the machine answers now."""
     seen = await observe(
-        remote.found.routes,
+        [route for route in remote.found.routes if route.network.name in networks],
         host_key=lambda _: remote.host_key,
         context=remote.context,
         memories=remote.memories,
@@ -222,6 +304,7 @@ async def update_all(
     generations: Sequence[Generation],
     terms: Sequence[Terms],
     *,
+    leases: Leases,
     canary: int,
     at_once: int,
     say: Callable[[str, str], None],
@@ -236,7 +319,8 @@ async def update_all(
     async def one(remote: Remote, generation: Generation, on: Terms) -> Outcome:
         async with gate:
             machine = remote.found.machine
-            outcome = await update(remote, generation, on, lambda text: say(machine, text))
+            tell = partial(say, machine)
+            outcome = await update(remote, generation, on, tell, leases=leases)
             done(outcome)
             return outcome
 

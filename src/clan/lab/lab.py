@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from clan.errors import LabError, UsageError, did_you_mean
-from clan.lab import agent, cuts, image, machine, network, place, proc, topology, tor
+from clan.lab import agent, built, cuts, image, machine, network, place, proc, topology, tor
 from clan.lab.addresses import plan
 from clan.lab.config import ADMIN
 from clan.lab.machine import Unit
@@ -99,7 +99,9 @@ class Lab:
         state = State(name=name)
         recorded = state.recorded()
         if recorded is None or not state.is_up():
-            raise LabError(f"the lab {name!r} is not up", hint="bring it up with `clan lab up`")
+            raise LabError(
+                f"the lab {name!r} is not up", hint=f"bring it up with `clan lab up --name {name}`"
+            )
         config, clan_dir = recorded
         return cls(state=state, config=config, clan_dir=clan_dir)
 
@@ -272,6 +274,7 @@ class Lab:
         for folder in (*folders, *self.state.private.values()):
             folder.mkdir()
         place.install(self.state)
+        built.lend(self.state)
         for group in ("daemons", place.RUNS):
             self.state.group.child(group).make()
         if int(_INOTIFY.read_text()) < _INOTIFY_WANTED:

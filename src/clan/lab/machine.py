@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clan.errors import LabError
-from clan.lab import wireguard_go
 from clan.lab.config import Mdns, host_name
 from clan.lab.network import inside
 from clan.lab.place import LAUNCHER
@@ -184,16 +183,9 @@ def boot(unit: Unit, image: Image, switches: str, clan_dir: Path) -> None:
         f"--hostname={host_name(unit.name)}",
         *("--register=no", "--keep-unit", "--console=read-only", "--suppress-sync=yes"),
         *("--resolv-conf=off", "--timezone=off", "--link-journal=no", "--bind=/dev/net/tun"),
-        *helpers(),
         *(binds(unit.state, clan_dir) if unit.machine.clan else ()),
     ]
     start(inside(switches, argv), unit.group, folder=unit.folder, log=unit.log)
-
-
-def helpers() -> list[str]:
-    """Return nspawn's options that put programs built for the lab on a machine."""
-    program = wireguard_go.find()
-    return [] if program is None else [f"--bind-ro={_escaped(program)}:{wireguard_go.PLACE}"]
 
 
 def binds(state: State, clan_dir: Path) -> list[str]:

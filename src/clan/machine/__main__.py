@@ -6,46 +6,50 @@ Answers are one line of JSON on standard output; a fault is one line on standard
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
 import sys
-import time
-import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from clan.machine import activate, apply, reserve, units
+from clan.machine import activate, apply, reserve, static, units
 from clan.machine.files import give_up_others
+from clan.machine.lacks import NOTHING, Given, lacks
 from clan.machine.layout import CONFIRMED, CURRENT, MANIFEST, PROGRAM, Layout, sync, write
 from clan.machine.packages import install as install_packages
 from clan.machine.system import StepError, run
 from clan.machine.wireguard import agent
 
+if TYPE_CHECKING:
+    import zipfile
+
 LAYOUT = Layout()
 PREFIX = "generation/"
-STARTS = 30.0
-"""Seconds that systemd may take to start an activation."""
-LOOK = 1.0
-"""Seconds between two looks whether an activation is still at it."""
+GIVEN = ("update", "keys", "install")
+"""Commands that install packages, for which the admin's `clan` may give something."""
 
 
-def receive() -> int:
-    """Lay down the generation in this program's own archive; return its number.
+def receive(archive: zipfile.ZipFile) -> int:
+    """Lay down the generation in an archive, and its programs; return its number.
 
     It is there whole or not at all: its folder gets its name when all of it is on the disk.
     """
     LAYOUT.prepare()
     draft = LAYOUT.generations / ".incoming"
+    activate.give_way(LAYOUT, archive.read("former").decode("ascii"))
     with activate.alone(LAYOUT):
         activate.refuse_second(LAYOUT)
         # Those of updates that failed are kept to look at, but not for ever.
         activate.collect(LAYOUT)
         try:
             shutil.rmtree(draft, ignore_errors=True)
-            _unpack(draft)
+            _unpack(archive, draft)
+            static.take(LAYOUT, archive)
             number = max([*LAYOUT.numbers(), 0]) + 1
             manifest = json.loads((draft / MANIFEST).read_bytes())
+            static.link(LAYOUT, draft, manifest["static"])
             write(draft / MANIFEST, json.dumps({**manifest, "number": number}).encode())
             run(["sync", "--file-system", str(draft)])
             reserve.keep(LAYOUT)
@@ -56,53 +60,58 @@ def receive() -> int:
     return number
 
 
-def _unpack(folder: Path) -> None:
+def _unpack(archive: zipfile.ZipFile, folder: Path) -> None:
     folder.mkdir(mode=0o755)
-    with zipfile.ZipFile(sys.argv[0]) as archive:
+    for entry in archive.infolist():
+        if entry.filename.startswith(PREFIX) and not entry.is_dir():
+            path = folder / entry.filename.removeprefix(PREFIX)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(archive.read(entry))
+            path.chmod(entry.external_attr >> 16 & 0o777 or 0o644)
+    (folder / PROGRAM).write_bytes(_program(archive))
+
+
+def _program(archive: zipfile.ZipFile) -> bytes:
+    """Return this program alone, without what it was sent with."""
+    import io
+    import zipfile
+
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as alone:
         for entry in archive.infolist():
-            if entry.filename.startswith(PREFIX) and not entry.is_dir():
-                path = folder / entry.filename.removeprefix(PREFIX)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(archive.read(entry))
-                path.chmod(entry.external_attr >> 16 & 0o777 or 0o644)
+            if entry.filename.startswith("clan/") or entry.filename.startswith("__main__."):
+                alone.writestr(zipfile.ZipInfo(entry.filename), archive.read(entry))
+    return buffer.getvalue()
 
 
-def sent_token() -> str:
-    """Return the token in this program's own archive."""
-    with zipfile.ZipFile(sys.argv[0]) as archive:
-        return archive.read("token").decode("ascii")
+def sent() -> zipfile.ZipFile:
+    """Open this program's own archive, in which its data was sent."""
+    import zipfile
+
+    return zipfile.ZipFile(sys.argv[0])
 
 
-def begin(number: int, token: str, limit: float) -> dict[str, Any]:
-    """Have systemd activate a generation, so that it goes on when this login is cut; follow it."""
-    activate.begin(LAYOUT, number, token, STARTS)
-    unit = activate.unit_of(number)
-    words = ["systemd-run", "--quiet", "--collect", f"--unit={unit}", "/usr/bin/python3", "-I"]
-    words += [str(LAYOUT.generation(number) / PROGRAM), "activate", str(number), f"{limit:g}"]
-    try:
-        run(words)
-    except StepError as fault:
-        activate.abandon(LAYOUT, number, str(fault))
-    looked = time.monotonic()
-    while True:
-        now = activate.activation(LAYOUT)
-        if now is None or now.token != token:
-            raise StepError(f"generation {number} gave way to another")
-        if now.stage not in {"preparing", "switching"}:
-            return {"number": number, "stage": now.stage, "reason": now.reason}
-        if time.monotonic() - looked > LOOK:
-            looked = time.monotonic()
-            if not units.runs(unit):
-                said = f"the activation died: {units.journal([unit])}"
-                activate.abandon(LAYOUT, number, said)
-        time.sleep(0.02)
+def begin(
+    number: int, token: str, arguments: argparse.Namespace, given: Given = NOTHING
+) -> dict[str, Any]:
+    """Activate a generation, in a unit that goes on when the login that started it is cut."""
+    activate.begin(LAYOUT, number, token, arguments.unit)
+    activate.activate(LAYOUT, number, arguments.limit, given)
+    now = activate.activation(LAYOUT)
+    if now is None or now.token != token:
+        raise StepError(f"generation {number} gave way to another")
+    return {"number": number, "stage": now.stage, "reason": now.reason}
 
 
-def collect_keys(wanted: list[str]) -> dict[str, str]:
+def collect_keys(wanted: list[str], given: Given) -> dict[str, Any]:
     """Return generator -> public key for `GENERATOR=KIND` words; `+` before one makes it anew."""
     LAYOUT.prepare()
     # They are asked for before the first generation that would bring it.
-    install_packages(["wireguard-tools"])
+    needed = ["wireguard-tools"]
+    lacking = lacks(LAYOUT, given, needed)
+    if lacking is not None:
+        return lacking
+    install_packages(needed, given.way)
     found = {}
     for word in wanted:
         generator, _, kind = word.lstrip("+").partition("=")
@@ -110,12 +119,15 @@ def collect_keys(wanted: list[str]) -> dict[str, str]:
     return found
 
 
-def install(packages: list[str]) -> dict[str, Any]:
+def install(packages: list[str], given: Given) -> dict[str, Any]:
     """Make this machine a member: programs, identity, what starts generations at a boot."""
-    install_packages(packages)
+    lacking = lacks(LAYOUT, given, packages)
+    if lacking is not None:
+        return lacking
+    install_packages(packages, given.way)
     LAYOUT.prepare()
-    with zipfile.ZipFile(sys.argv[0]) as archive:
-        write(LAYOUT.program, archive.read(PREFIX + PROGRAM), 0o755)
+    with sent() as archive:
+        write(LAYOUT.program, _program(archive), 0o755)
     identity = LAYOUT.own / "age.key"
     if not identity.exists():
         draft = LAYOUT.own / ".age.draft"
@@ -158,9 +170,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="machine.pyz")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, arguments in {
-        "update": ["limit"],
-        "activate": ["number", "limit"],
-        "switch": ["number", "limit"],
+        "update": ["unit", "limit"],
+        "switch": ["unit", "number", "limit"],
         "confirm": ["number"],
         "rollback": ["number", "reason"],
         "expire": ["number", "reason"],
@@ -178,6 +189,9 @@ def main() -> None:
             kind = {"number": int, "limit": float}.get(argument, str)
             many = "*" if argument.startswith("*") else None
             command.add_argument(argument.lstrip("*"), type=kind, nargs=many)
+        if name in GIVEN:
+            command.add_argument("--way", type=Path)
+            command.add_argument("--instead", action="append", default=[])
     given = parser.parse_args()
     # Generations are read by daemons that are not root; what is secret says so itself.
     os.umask(0o022)
@@ -186,26 +200,36 @@ def main() -> None:
     except (StepError, OSError) as fault:
         print(fault, file=sys.stderr)  # noqa: T201 (its answer)
         sys.exit(1)
+    finally:
+        if given.command in GIVEN and given.way:
+            given.way.unlink(missing_ok=True)
     if answer is not None:
-        print(json.dumps(answer))  # noqa: T201 (its answer)
+        # Whoever asked may be cut off by now; that is no fault of what was done.
+        with contextlib.suppress(OSError):
+            print(json.dumps(answer), flush=True)  # noqa: T201 (its answer)
 
 
-def update(given: argparse.Namespace) -> Any:
-    """Lay down what was sent, and switch to it."""
-    return begin(receive(), sent_token(), given.limit)
+def update(arguments: argparse.Namespace) -> Any:
+    """Lay down what was sent, and switch to it; or say what this machine lacks for it."""
+    given = Given.of(arguments)
+    with sent() as archive:
+        manifest = json.loads(archive.read(PREFIX + MANIFEST))
+        programs = static.sent(archive)
+        lacking = lacks(LAYOUT, given, manifest["packages"], manifest["static"], programs)
+        if lacking is not None:
+            return lacking
+        token = archive.read("token").decode("ascii")
+        return begin(receive(archive), token, arguments, given)
 
 
 def switch(given: argparse.Namespace) -> Any:
-    """Switch to a generation that is here; standard input is the token."""
+    """Switch to a generation that is here; standard input is the token, and a former one."""
     if given.number not in LAYOUT.numbers():
         have = ", ".join(map(str, LAYOUT.numbers()))
         raise StepError(f"there is no generation {given.number} here (there are {have})")
-    return begin(given.number, sys.stdin.read().strip(), given.limit)
-
-
-def activate_now(given: argparse.Namespace) -> None:
-    """Do what `begin` had systemd do."""
-    sys.exit(activate.activate(LAYOUT, given.number, given.limit))
+    token, _, former = sys.stdin.read().partition("\n")
+    activate.give_way(LAYOUT, former.strip())
+    return begin(given.number, token, given)
 
 
 def confirm(given: argparse.Namespace) -> Any:
@@ -243,13 +267,13 @@ def gc(_: argparse.Namespace) -> Any:
 
 def status(_: argparse.Namespace) -> Any:
     """Say how the machine stands; a token on standard input asks whether the activation is its."""
+    activate.bury(LAYOUT)
     return activate.status(LAYOUT, "" if sys.stdin.isatty() else sys.stdin.read().strip())
 
 
 COMMANDS = {
     "update": update,
     "switch": switch,
-    "activate": activate_now,
     "confirm": confirm,
     "rollback": rollback,
     "expire": expire,
@@ -257,8 +281,8 @@ COMMANDS = {
     "links": links,
     "carry": carry,
     "status": status,
-    "keys": lambda given: collect_keys(given.wanted),
-    "install": lambda given: install(given.packages),
+    "keys": lambda given: collect_keys(given.wanted, Given.of(given)),
+    "install": lambda given: install(given.packages, Given.of(given)),
     "uninstall": lambda _: uninstall(),
     "gc": gc,
 }

@@ -10,14 +10,13 @@ import contextlib
 import fcntl
 import json
 import os
-import secrets
 import shutil
-import sys
+import syslog
 import time
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from clan.machine import apply, packages, reserve, services, units
+from clan.machine import apply, packages, reserve, services, static, units
 from clan.machine.files import give_up_others
 from clan.machine.layout import CONFIRMED, CURRENT, PROGRAM, Layout, boot_id, write
 from clan.machine.system import BusyError, StepError, run
@@ -26,9 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from clan.machine.lacks import Given
+
 TIMER = "clan-rollback"
 PATIENCE = 30.0
 """Seconds that what must not fail for it waits for another to be done with the machine."""
+STARTS = 30.0
+"""Seconds from when an activation is noted until it has the lock, which it holds from then on."""
 KEPT = 5
 """Generations kept: the confirmed one, the current one, and the latest besides."""
 
@@ -38,7 +41,8 @@ class Activation:
     """The activation under way: `token` is what a fresh login has to show for this boot.
 
     `deadline`, in seconds since the boot, is until when it has the machine for itself: a lease,
-    which ends although whoever took it died. `services` are the machine's own that ran before.
+    which ends although whoever took it died. `unit` is what it runs in, `services` are the
+    machine's own that ran before.
     """
 
     number: int
@@ -47,6 +51,7 @@ class Activation:
     stage: str
     """preparing, switching, waiting (for the confirmation), confirmed, rolled back, failed"""
     deadline: float
+    unit: str = ""
     reason: str | None = None
     services: dict[str, str] = field(default_factory=dict)
 
@@ -102,8 +107,22 @@ def refuse_second(layout: Layout) -> None:
                         f"for {left:.0f} s more at most")  # fmt: skip
 
 
-def begin(layout: Layout, number: int, token: str, lease: float) -> None:
-    """Note that generation `number` is to be activated, within `lease` seconds.
+def give_way(layout: Layout, former: str) -> None:
+    """End an activation that the token `former` began: whoever began it died, and begins anew."""
+    now = activation(layout)
+    if former and now is not None and now.under_way and _same(now.token, former):
+        rollback(layout, now.number, "it was begun anew")
+
+
+def _same(token: str, other: str) -> bool:
+    """Compare in a time that tells nothing of either."""
+    from hmac import compare_digest
+
+    return compare_digest(token.encode(), other.encode())
+
+
+def begin(layout: Layout, number: int, token: str, unit: str, lease: float = STARTS) -> None:
+    """Note that generation `number` is to be activated in a unit, within `lease` seconds.
 
     Raises BusyError while another is.
     """
@@ -115,6 +134,7 @@ def begin(layout: Layout, number: int, token: str, lease: float) -> None:
             boot=boot_id(),
             stage="preparing",
             deadline=uptime() + lease,
+            unit=unit,
         ).note(layout)
 
 
@@ -126,16 +146,19 @@ def abandon(layout: Layout, number: int, reason: str) -> None:
             _end(layout, now, "failed", reason)
 
 
-def unit_of(number: int) -> str:
-    """Name the unit that activates a generation."""
-    return f"clan-activate-{number}.service"
+def bury(layout: Layout) -> None:
+    """Note of an activation that was killed before it switched that it ended."""
+    now = activation(layout)
+    if now is not None and now.stage == "preparing" and now.unit and not units.runs(now.unit):
+        said = units.journal([now.unit])
+        abandon(layout, now.number, f"the activation died{f': {said}' if said else ''}")
 
 
-def activate(layout: Layout, number: int, limit: float) -> int:
+def activate(layout: Layout, number: int, limit: float, given: Given) -> int:
     """Switch to generation `number`, which `begin` noted; wait for confirmation `limit` seconds.
 
-    Returns 0 when the switch is made and the checks pass: then the timer decides. What fails is
-    noted with its reason, and undone at once.
+    `given` is what the admin's `clan` gave for it. Returns 0 when the switch is made and the checks
+    pass: then the timer decides. What fails is noted with its reason, and undone at once.
     """
     with alone(layout, patience=PATIENCE):
         now = activation(layout)
@@ -144,7 +167,7 @@ def activate(layout: Layout, number: int, limit: float) -> int:
         before = layout.manifest(layout.chosen(CURRENT))
         after = layout.manifest(number)
         try:
-            packages.install(after.get("packages", ()))
+            packages.install([*after.get("packages", ()), *given.instead], given.way)
             reserve.keep(layout)
             now = replace(now, services=services.running(units.names(before) | units.names(after)))
             arm(layout, number, limit)
@@ -179,7 +202,7 @@ def confirm(layout: Layout, number: int, token: str) -> None:
             now is None
             or now.boot != boot_id()
             or now.number != number
-            or not secrets.compare_digest(now.token.encode(), token.encode())
+            or not _same(now.token, token)
         ):
             raise StepError(f"generation {number} is not waiting for this confirmation")
         if now.stage == "confirmed":
@@ -219,7 +242,7 @@ def rollback(layout: Layout, number: int, reason: str, *, unheard: bool = False)
             now = activation(layout)
             if now is not None and now.number == number and now.stage == "switching":
                 with contextlib.suppress(StepError):
-                    run(["systemctl", "kill", "--signal=KILL", unit_of(number)])
+                    run(["systemctl", "kill", "--signal=KILL", now.unit])
             time.sleep(0.05)
 
 
@@ -248,17 +271,19 @@ def _start(layout: Layout, number: int, manifest: dict[str, Any]) -> None:
 
 def arm(layout: Layout, number: int, limit: float) -> None:
     """Have systemd go back to the confirmed generation in `limit` seconds."""
-    disarm()
-    program = layout.generation(number) / PROGRAM
-    run(
-        [
-            "systemd-run", "--quiet", "--collect", f"--unit={TIMER}-{number}",
-            f"--on-active={limit:g}s",
-            "--timer-property=AccuracySec=100ms", "--property=Type=oneshot",
-            "/usr/bin/python3", "-I", str(program if program.exists() else layout.program),
-            "expire", str(number), f"no confirmation came in {limit:g} s",
-        ]
-    )  # fmt: skip
+    words = [
+        "systemd-run", "--quiet", "--collect", f"--unit={TIMER}-{number}",
+        f"--on-active={limit:g}s",
+        "--timer-property=AccuracySec=100ms", "--property=Type=oneshot",
+        "/usr/bin/python3", "-I", str(layout.program_of(number)),
+        "expire", str(number), f"no confirmation came in {limit:g} s",
+    ]  # fmt: skip
+    try:
+        run(words)
+    except StepError:
+        # One of that name is left from an activation that was killed.
+        disarm()
+        run(words)
 
 
 def disarm() -> None:
@@ -275,7 +300,8 @@ def uptime() -> float:
 def _end(layout: Layout, now: Activation, stage: str, reason: str | None) -> None:
     replace(now, stage=stage, reason=reason, services={}).note(layout)
     if reason:
-        print(f"generation {now.number} {stage}: {reason}", file=sys.stderr)  # noqa: T201 (the journal)
+        # To the journal, whoever has our standard error.
+        syslog.syslog(syslog.LOG_ERR, f"generation {now.number} {stage}: {reason}")
 
 
 def _back(layout: Layout, now: Activation, reason: str, *, unheard: bool = False) -> None:
@@ -304,18 +330,20 @@ def _back(layout: Layout, now: Activation, reason: str, *, unheard: bool = False
 
 def keep_program(layout: Layout, number: int) -> None:
     """Have a boot run the program that came with the confirmed generation."""
-    program = layout.generation(number) / PROGRAM
-    if program.exists():
-        write(layout.program, program.read_bytes(), 0o755)
+    with contextlib.suppress(FileNotFoundError):
+        program = (layout.generation(number) / PROGRAM).read_bytes()
+        if not layout.program.exists() or layout.program.read_bytes() != program:
+            write(layout.program, program, 0o755)
 
 
 def collect(layout: Layout) -> list[int]:
-    """Remove old generations; return which."""
+    """Remove old generations, and programs that none uses; return which generations."""
     chosen = {layout.chosen(CURRENT), layout.chosen(CONFIRMED), 0}
     spare = [number for number in layout.numbers() if number not in chosen]
     gone = spare[: max(0, len(spare) - KEPT + len(chosen - {0}))]
     for number in gone:
         shutil.rmtree(layout.generation(number))
+    static.collect(layout)
     return gone
 
 
@@ -342,7 +370,7 @@ def status(layout: Layout, token: str = "") -> dict[str, Any]:
             "number": now.number,
             "stage": now.stage,
             "reason": now.reason,
-            "ours": bool(token) and secrets.compare_digest(now.token, token),
+            "ours": _same(now.token, token),
         },
     }
 

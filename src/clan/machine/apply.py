@@ -10,7 +10,7 @@ import pwd
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from clan.machine import units, wireguard
+from clan.machine import units
 from clan.machine.blocks import set_block
 from clan.machine.files import own, place_files
 from clan.machine.layout import sync
@@ -48,7 +48,7 @@ def apply(
         lambda: place_files(layout, after),
         lambda: set_blocks(layout, after),
         lambda: set_parameters(layout, after),
-        lambda: set_firewall(after),
+        lambda: set_firewall(before, after, booting=booting),
     ]
     if not booting:
         if not going_back:
@@ -124,10 +124,12 @@ def set_parameters(layout: Layout, manifest: Mapping[str, Any]) -> None:
         )
 
 
-def set_firewall(manifest: Mapping[str, Any]) -> None:
+def set_firewall(
+    before: Mapping[str, Any], after: Mapping[str, Any], *, booting: bool = False
+) -> None:
     """Replace our table in one transaction; without rules there is none."""
-    ruleset = manifest.get("nftables", "")
-    if not ruleset and shutil.which("nft") is None:
+    ruleset = after.get("nftables", "")
+    if not ruleset and (booting or not before.get("nftables") or shutil.which("nft") is None):
         return
     # Declared first, so that deleting it works where it is not there.
     text = f"table inet {TABLE} {{\n}}\ndelete table inet {TABLE}\n{ruleset}"
@@ -136,6 +138,10 @@ def set_firewall(manifest: Mapping[str, Any]) -> None:
 
 def set_links(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
     """Have a generation's links, and none that only the one before had. Raises StepError."""
+    if not (before.get("links") or after.get("links")):
+        return
+    from clan.machine import wireguard
+
     wanted = {link["name"] for link in after.get("links", ())}
     for link in before.get("links", ()):
         if link["name"] not in wanted:

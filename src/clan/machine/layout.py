@@ -2,6 +2,7 @@
 
     /etc/clan/                      what is born here and never leaves: identity and keys (0600)
     /var/lib/clan/generations/N/    one generation: manifest.json, files/, units/ …
+    /var/lib/clan/static/           programs that were sent here, whichever generations use them
     /var/lib/clan/machine.pyz       this program, as the confirmed one has it
     /var/lib/clan/current           link to the generation that is applied
     /var/lib/clan/confirmed         link to the one that a boot starts
@@ -65,6 +66,11 @@ class Layout:
     def program(self) -> Path:
         """This program, as the confirmed generation has it."""
         return self.state / PROGRAM
+
+    def program_of(self, number: int) -> Path:
+        """Return the program that came with a generation; generation 0 came with none."""
+        own = self.generation(number) / PROGRAM
+        return own if own.exists() else self.program
 
     @property
     def booted(self) -> Path:

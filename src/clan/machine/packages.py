@@ -8,21 +8,27 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clan.machine import archives
 from clan.machine.system import StepError, run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 POLICY = Path("/usr/sbin/policy-rc.d")
 REFUSAL = "#!/bin/sh\n# Made by clan while it installs packages.\nexit 101\n"
+PROGRAMS = {"nftables": "nft", "wireguard-tools": "wg"}
+"""Package -> a program of it, where that is not the package's name."""
 MINUTES = 900.0
 """Seconds that an installation may take."""
 
 
-def missing(wanted: Sequence[str]) -> list[str]:
-    """Return the packages that are not installed. Without dpkg nothing can be said: all."""
-    if shutil.which("dpkg-query") is None:
-        return list(wanted)
+def missing(wanted: Iterable[str]) -> list[str]:
+    """Return the packages that are not installed; without dpkg, those whose program is not there.
+
+    Other systems have other names for packages, and the same for what they bring.
+    """
+    if not is_debian():
+        return [name for name in wanted if shutil.which(PROGRAMS.get(name, name)) is None]
     absent = []
     for name in wanted:
         try:
@@ -34,25 +40,59 @@ def missing(wanted: Sequence[str]) -> list[str]:
     return absent
 
 
-def install(wanted: Sequence[str]) -> None:
-    """Install what is missing, from the machine's own sources. Raises StepError."""
+def is_debian() -> bool:
+    """Whether packages can be installed here: the system is Debian's, or a relative."""
+    return all(map(shutil.which, ("apt-get", "dpkg-query")))
+
+
+def install(wanted: Iterable[str], way: Path | None = None) -> None:
+    """Install what is missing from the machine's own sources; `way` is as `archives` has it.
+
+    Raises StepError, on another system with the list of what is missing.
+    """
     absent = missing(wanted)
     if not absent:
         return
-    if shutil.which("apt-get") is None:
+    if not is_debian():
         raise StepError(f"this system is not Debian's: install {', '.join(absent)} on it yourself")
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    words = ["apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=120"]
-    with _daemons_held(), _none_enabled():
+    with contextlib.ExitStack() as stack:
+        options = [] if way is None else stack.enter_context(archives.through(way))
+        stack.enter_context(_daemons_held())
+        stack.enter_context(_none_enabled())
+        words = ["install", "--no-install-recommends", *absent]
         try:
-            run([*words, "install", "--no-install-recommends", *absent],
-                limit=MINUTES, environment=environment)  # fmt: skip
+            _apt(*options, *words)
         except StepError:
             # It may have been interrupted the last time; the lists may be old, or never fetched.
-            run(["dpkg", "--configure", "-a"], limit=MINUTES, environment=environment)
-            run([*words, "update"], limit=MINUTES, environment=environment)
-            run([*words, "install", "--no-install-recommends", *absent],
-                limit=MINUTES, environment=environment)  # fmt: skip
+            run(["dpkg", "--configure", "-a"], limit=MINUTES, environment=_environment())
+            _install_anew(options, words)
+
+
+def _install_anew(options: Sequence[str], words: Sequence[str]) -> None:
+    """Fetch the lists and install. One archive of several that fails is told of, not the end."""
+    stale = ""
+    try:
+        _apt(*options, "-o", "APT::Update::Error-Mode=any", "update")
+    except StepError as fault:
+        stale = f"; {fault}"
+    try:
+        _apt(*options, *words)
+    except StepError as fault:
+        raise StepError(f"{fault}{stale}") from None
+
+
+def _apt(*words: str) -> None:
+    """Run apt-get. Raises StepError with all that it calls errors: the last says the least."""
+    try:
+        run(["apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=120", *words],
+            limit=MINUTES, environment=_environment())  # fmt: skip
+    except StepError as fault:
+        errors = [line[2:].strip() for line in fault.said.splitlines() if line.startswith("E:")]
+        raise StepError(f"apt-get: {'; '.join(errors)}" if errors else str(fault)) from None
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
 
 
 def let_daemons_start() -> None:

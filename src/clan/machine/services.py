@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clan.machine.system import StepError, run
@@ -23,23 +24,31 @@ PASSING = re.compile(r"(user|user-runtime-dir|ssh|sshd|[a-z]*-?getty)@|run-|sess
 """Services that come and go with those who use them, and our own."""
 
 
+RUNS = Path("/run/systemd/units")
+"""Where systemd (since 236) tells the journal of each run of a service: links `invocation:NAME`."""
+
+
 def running(but: Iterable[str] = ()) -> dict[str, str]:
-    """Return service or socket -> what names this run of it (systemd.exec(5), INVOCATION_ID)."""
-    properties = "--property=Id,ActiveState,SubState,InvocationID"
-    shown = run(["systemctl", "show", properties, "*.service", "*.socket"])
+    """Return service or socket -> what names this run of it (systemd.exec(5), INVOCATION_ID).
+
+    A socket has no such name: of it only is known that it is there. Asking systemd for all of it
+    takes four times as long as this list.
+    """
     leave_out = set(but)
+    words = ["systemctl", "list-units", "--plain", "--no-legend", "--state=active"]
     found = {}
-    for block in shown.split("\n\n"):
-        said = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-        name = said.get("Id", "")
-        if (
-            said.get("ActiveState") == "active"
-            and said.get("SubState") != "exited"
-            and not PASSING.match(name)
-            and name not in leave_out
-        ):
-            found[name] = said.get("InvocationID", "")
+    for line in run([*words, "--type=service,socket"]).splitlines():
+        name, _, _, sub, *_ = line.split()
+        if sub != "exited" and not PASSING.match(name) and name not in leave_out:
+            found[name] = _run_of(name)
     return found
+
+
+def _run_of(name: str) -> str:
+    try:
+        return str((RUNS / f"invocation:{name}").readlink())
+    except OSError:
+        return ""
 
 
 def restore(before: Mapping[str, str], *, unheard: bool) -> None:

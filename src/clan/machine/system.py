@@ -10,7 +10,14 @@ if TYPE_CHECKING:
 
 
 class StepError(Exception):
-    """A step of an activation failed; the message says which and why, for people."""
+    """A step of an activation failed; the message says which and why, for people.
+
+    `said` is all that a program said before it failed.
+    """
+
+    def __init__(self, message: str, said: str = "") -> None:
+        super().__init__(message)
+        self.said = said
 
 
 class BusyError(StepError):
@@ -39,7 +46,7 @@ def run(
     except subprocess.TimeoutExpired:
         raise StepError(f"{' '.join(words)} did not end in {limit:g} s") from None
     if done.returncode:
-        said = (done.stderr or done.stdout).decode("utf-8", "replace").strip().splitlines()
-        last = said[-1] if said else f"exit status {done.returncode}"
-        raise StepError(f"{' '.join(words)}: {last}")
+        said = (done.stderr or done.stdout).decode("utf-8", "replace").strip()
+        last = said.splitlines()[-1] if said else f"exit status {done.returncode}"
+        raise StepError(f"{' '.join(words)}: {last}", said)
     return done.stdout.decode("utf-8", "replace")

@@ -25,6 +25,13 @@ class Package:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StaticProgram:
+    """A program that clan brings along (`clan.static`), where the machine has none as good."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class File:
     """A file at an absolute path: `content` is bytes, or a secret decrypted on the machine.
 
@@ -210,6 +217,7 @@ class Due:
 
 Resource = (
     Package
+    | StaticProgram
     | File
     | Unit
     | User

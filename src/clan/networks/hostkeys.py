@@ -108,7 +108,9 @@ def refusal(meeting: Meeting, verdict: Verdict, key: str) -> tuple[str, str]:
         )
     if verdict is Verdict.DECLINED:
         return f"{message}, which was not confirmed", "nothing was recorded; try again any time"
-    return message, "connect once at a terminal to confirm it, or pass --host-key accept-new"
+    asks = f"`clan ssh {meeting.machine}` at a terminal shows it and asks"
+    # Of an address that anyone can answer for, accept-new takes no key.
+    return message, asks if meeting.by_multicast else f"{asks}; or pass --host-key accept-new"
 
 
 def fingerprint(key: str) -> str:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 PARTS: dict[str, str | None] = {
     "packages": None,
+    "static": "name",
     "files": "path",
     "units": "name",
     "users": "name",

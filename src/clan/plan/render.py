@@ -24,11 +24,13 @@ from clan.model.plan import (
     Opening,
     Package,
     State,
+    StaticProgram,
     Sysctl,
     Unit,
     User,
     WireguardLink,
 )
+from clan.static import TABLE, version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -63,6 +65,7 @@ def render(plan: MachinePlan, sealed: Callable[[Var], bytes]) -> Generation:
         "format": FORMAT,
         "machine": plan.machine,
         "packages": sorted({item.name for item in _of(plan, Package)}),
+        "static": [_static(item.name) for item in _single(plan, StaticProgram, "name")],
         "files": [_file(item, files, sealed) for item in _single(plan, File, "path")],
         "users": [asdict(item) for item in _single(plan, User, "name")],
         "hosts": _hosts(_of(plan, HostName)),
@@ -116,6 +119,11 @@ def _single(plan: MachinePlan, kind: type[T], attribute: str) -> list[T]:
                     f"things of {kind.__name__.lower()} {place}"
                 )
     return [item for _, item in found.values()]
+
+
+def _static(name: str) -> dict[str, str]:
+    """Return what a machine of any architecture is to know of a program that it may need."""
+    return {"name": name, "version": version(name), "package": TABLE[name].debian}
 
 
 def _file(item: File, files: dict[str, bytes], sealed: Callable[[Var], bytes]) -> dict[str, Any]:

@@ -172,7 +172,7 @@ class Workshop:
         word = Rotation(what=what, why=step.why, since=self.now, replace=step.replace)
         if id_.machine is not None:
             leave_word(self.store, id_.machine, [word])
-        why = f"{step.why}; {id_.machine} does not answer, and makes it at its next update"
+        why = f"{step.why}; not reached, due at its next update"
         return Outcome(id=id_, made=False, why=why)
 
     def receive(self, entry: Entry, public: Mapping[str, bytes]) -> None:

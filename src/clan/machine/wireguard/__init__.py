@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from clan.machine.system import StepError, run
 from clan.machine.wireguard import backend, carriers
-from clan.machine.wireguard.backend import available
+from clan.machine.wireguard.backend import available, in_kernel
 from clan.machine.wireguard.carriers import STATE
 from clan.machine.wireguard.link import Link, peers_of
 from clan.machine.wireguard.peers import Memory, set_peers
@@ -31,7 +31,7 @@ from clan.machine.wireguard.peers import Memory, set_peers
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["apply", "available", "port_owner", "remove"]
+__all__ = ["apply", "available", "in_kernel", "port_owner", "remove"]
 
 _ROUTES = "static"
 """The protocol (rtnetlink(7)) of our routes; others on the interface are someone else's."""

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import socket
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clan.machine import static
 from clan.machine.system import StepError, run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+PROGRAM = "wireguard-go"
+"""What makes interfaces where the kernel does not."""
 
 _START = 5.0
 """Seconds that wireguard-go has to make its interface; it takes some hundredths."""
@@ -75,7 +78,7 @@ class Userspace(Backend):
 
     def create(self, name: str) -> bool:
         """Run the daemon in a transient unit, and wait until it can be spoken to."""
-        program = shutil.which("wireguard-go")
+        program = static.find(PROGRAM)
         if program is None:
             return False
         unit = self.unit(name)
@@ -113,12 +116,12 @@ _BACKENDS: tuple[Backend, ...] = (Kernel(), Userspace())
 
 
 def available() -> bool:
-    """Whether an interface can be made here at all: tried, as no list of modules tells it.
+    """Whether an interface can be made here at all. Raises StepError."""
+    return static.find(PROGRAM) is not None or in_kernel()
 
-    Where it cannot, Debian has a package `wireguard-go`. Raises StepError.
-    """
-    if shutil.which("wireguard-go") is not None:
-        return True
+
+def in_kernel() -> bool:
+    """Whether the kernel makes one: tried, as no list of modules tells it. Raises StepError."""
     kernel = Kernel()
     if not kernel.create(_PROBE):
         return False

@@ -42,6 +42,7 @@ from clan.model.plan import (
     Opening,
     Package,
     Protocol,
+    StaticProgram,
     Sysctl,
     Unit,
     WireguardCarrier,
@@ -103,6 +104,7 @@ def resources(
     """Yield what a member must have, in a fixed order; the same for the same clan and values."""
     name = instance.name
     yield Package(name="wireguard-tools")
+    yield StaticProgram(name="wireguard-go")
     yield Key(
         path=keys.private_path(name),
         kind="wireguard",

@@ -1,4 +1,4 @@
-module clan.invalid/lab/wireguard-go
+module clan.invalid/wireguard-go
 
 go 1.23.1
 

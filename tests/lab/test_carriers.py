@@ -105,7 +105,8 @@ class Session:
 
     def longest_gap(self) -> float:
         """Wait for its end, see that all of it came, and return the longest silence in seconds."""
-        lines = [line.split() for line in self.said]
+        with self.said:
+            lines = [line.split() for line in self.said]
         assert self.process.wait() == 0
         assert [int(number) for number, _ in lines] == list(range(self.seconds * 20))
         times = [float(at) for _, at in lines]

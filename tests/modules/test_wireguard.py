@@ -103,6 +103,16 @@ FAULTS = [
         ),
     ),
     (
+        (
+            '"vpn2.example.com"',
+            '"vpn2.example.com"\ncontroller.machines.server2.settings.port = 51819',
+        ),
+        (
+            f"clan.toml:11: {VPN}.roles.controller.machines.server2.settings.port: port 51819 on "
+            "'server2' is what members tell each other at (take any other)"
+        ),
+    ),
+    (
         ("[instances.vpn.roles]", "settings.mtu = 1279\n[instances.vpn.roles]"),
         f"clan.toml:8: {VPN}.settings.mtu: must be greater than or equal to 1280, not 1279",
     ),

@@ -54,6 +54,7 @@ def healthy(case: Case) -> dict[str, Any]:
         "forwarding": "1",
         "endpoints": {peer.endpoint: ["192.0.2.1"] for peer in case.link.peers if peer.endpoint},
         "pings": dict.fromkeys(case.addresses, 1.5),
+        "carriers": None,
         "journal": [],
     }
 
@@ -257,3 +258,41 @@ def test_the_program_that_looks_runs_by_itself(desk: Desk) -> None:
 )
 def test_times_are_in_words(seconds: float, written: str) -> None:
     assert lasting(seconds) == written
+
+
+def carried(saw: dict[str, Any], **known: Any) -> None:
+    saw["carriers"] = {"lost": [], "told": {}, "since": {"server1": NOW - 180.0}, **known}
+
+
+def test_what_is_carried_by_another_is_told_and_nothing_wrong(desk: Desk) -> None:
+    case = case_of(desk, "laptop1")
+    saw = healthy(case)
+    one, two = (line.split("\t") for line in saw["peers"])
+    two[3] = f"{one[3]},{two[3]}"
+    one[3] = one[3].replace("/56", "1/128")
+    saw["peers"] = ["\t".join(one), "\t".join(two)]
+    carried(saw, lost=["server1"])
+    (own,) = diagnose(case, saw, clock=0)
+    assert own.message == (
+        "for 3 minutes server2 has carried what goes by server1, as laptop1 lost it"
+    )
+    assert not own.wrong
+    carried(saw, told={"server2": ["server1"]})
+    (heard,) = diagnose(case, saw, clock=0)
+    assert heard.message.endswith(", as server2 told so")
+    # What the agent does not know of is somebody else's doing.
+    saw["carriers"] = None
+    assert [each.message for each in diagnose(case, saw, clock=0)] == [
+        "laptop1 has other addresses for server1 than the clan",
+        "laptop1 has other addresses for server2 than the clan",
+    ]
+
+
+def test_a_controller_tells_for_whom_another_is_dead(desk: Desk) -> None:
+    case = case_of(desk, "server2")
+    saw = healthy(case)
+    carried(saw, told={"laptop1": ["server1"], "old_phone": ["server1"]})
+    (found,) = diagnose(case, saw, clock=0)
+    assert found.message == (
+        "for 3 minutes server1 has been dead for all, as laptop1, old_phone lost it"
+    )

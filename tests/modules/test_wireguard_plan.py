@@ -30,7 +30,10 @@ from clan.model.plan import (
     Resource,
     StaticProgram,
     Sysctl,
+    Unit,
+    WireguardCarrier,
     WireguardLink,
+    WireguardListener,
     WireguardPeer,
 )
 from clan.modules.wireguard.module import WireguardModule
@@ -57,6 +60,13 @@ peer.machines.old_phone.settings.controller = "server1"
 """
 # sha256("vpn"), sha256("server1") and so on, by the address plan.
 ONE, TWO = "fdeb:f20c:7f:4000::", "fdeb:f20c:c6:7e00::"
+
+
+CARRIERS = (
+    WireguardCarrier(name="server1", subnet=f"{ONE}/56", address=f"{ONE}1"),
+    WireguardCarrier(name="server2", subnet=f"{TWO}/56", address=f"{TWO}1"),
+)
+INSIDE = Opening(protocol=Protocol.UDP, port=51819, interface="vpn")
 
 
 class Known:
@@ -136,6 +146,7 @@ def test_a_peer_is_in_every_controllers_subnet_and_calls_them_all(desk: Desk) ->
         ),
         mtu=1420,
         port=None,
+        carriers=CARRIERS,
     )
 
 
@@ -164,6 +175,11 @@ def test_a_controller_calls_controllers_and_lets_every_peer_in_from_everywhere(d
         ),
         mtu=1420,
         port=51821,
+        carriers=CARRIERS,
+        listeners=(
+            WireguardListener(name="laptop1", address=address(TWO, "laptop1")),
+            WireguardListener(name="old_phone", address=address(TWO, "old_phone")),
+        ),
     )
 
 
@@ -185,6 +201,8 @@ def test_what_else_a_controller_has(desk: Desk) -> None:
         Sysctl(key="net.ipv6.conf.all.forwarding", value="1"),
         Forwarding(interface="vpn"),
         link,
+        INSIDE,
+        next(each for each in found if isinstance(each, Unit)),
         HostName(name="server1.vpn", addresses=(f"{ONE}1",)),
         HostName(name="server2.vpn", addresses=(f"{TWO}1",)),
         HostName(name="laptop1.vpn", addresses=(address(TWO, "laptop1"), address(ONE, "laptop1"))),
@@ -200,9 +218,29 @@ def test_what_else_a_controller_has(desk: Desk) -> None:
     ]
 
 
-def test_a_peer_opens_and_forwards_nothing(desk: Desk) -> None:
-    kinds = {type(each) for each in plan(desk.open(CLAN), "laptop1", Known())}
-    assert kinds == {Package, StaticProgram, Key, WireguardLink, HostName, HealthCheck}
+def test_a_peer_opens_nothing_to_others_and_forwards_nothing(desk: Desk) -> None:
+    found = plan(desk.open(CLAN), "laptop1", Known())
+    kinds = {type(each) for each in found}
+    always = {Package, StaticProgram, Key, WireguardLink, HostName, HealthCheck}
+    assert kinds == {*always, Opening, Unit}
+    # What is open is open inside the tunnel alone.
+    assert [each for each in found if isinstance(each, Opening)] == [INSIDE]
+
+
+def test_with_a_single_controller_nobody_stands_in(desk: Desk) -> None:
+    text = "".join(
+        line for line in CLAN.splitlines(keepends=True) if "machines.server2" not in line
+    ).replace('"server2"', '"server1"')
+    for machine in ("server1", "laptop1"):
+        found = plan(desk.open(text), machine, Known())
+        assert not [each for each in found if isinstance(each, Unit) or each == INSIDE]
+        (link,) = [each for each in found if isinstance(each, WireguardLink)]
+        assert (link.carriers, link.listeners) == ((), ())
+
+
+def test_a_controller_whose_key_is_due_stands_in_for_nobody(desk: Desk) -> None:
+    link = link_of(desk.open(CLAN), "laptop1", Known(due=("server1",)))
+    assert link.carriers == CARRIERS[1:]
 
 
 def test_names_end_in_the_domain_that_is_set(desk: Desk) -> None:

@@ -20,6 +20,7 @@ from clan.machine.lacks import NOTHING, Given, lacks
 from clan.machine.layout import CONFIRMED, CURRENT, MANIFEST, PROGRAM, Layout, sync, write
 from clan.machine.packages import install as install_packages
 from clan.machine.system import StepError, run
+from clan.machine.wireguard import agent
 
 if TYPE_CHECKING:
     import zipfile
@@ -176,6 +177,7 @@ def main() -> None:
         "expire": ["number", "reason"],
         "boot": [],
         "links": [],
+        "carry": ["name"],
         "status": [],
         "keys": ["*wanted"],
         "install": ["*packages"],
@@ -256,6 +258,11 @@ def links(_: argparse.Namespace) -> None:
     apply.set_links(current, current)
 
 
+def carry(given: argparse.Namespace) -> None:
+    """Have live controllers of an interface stand in for dead ones, for as long as it runs."""
+    agent.carry(LAYOUT, given.name)
+
+
 def gc(_: argparse.Namespace) -> Any:
     """Remove generations that nothing needs."""
     with activate.alone(LAYOUT):
@@ -276,6 +283,7 @@ COMMANDS = {
     "expire": expire,
     "boot": lambda _: activate.boot(LAYOUT),
     "links": links,
+    "carry": carry,
     "status": status,
     "keys": lambda given: collect_keys(given.wanted, Given.of(given)),
     "install": lambda given: install(given.packages, Given.of(given)),

@@ -123,11 +123,29 @@ class WireguardPeer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WireguardCarrier:
+    """A controller: what goes to `subnet` goes by it, and `address` is its own there."""
+
+    name: str
+    subnet: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireguardListener:
+    """A machine that a controller tells, at `address`, which others are dead."""
+
+    name: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WireguardLink:
     """A WireGuard interface: `addresses` with prefix length, `private_key` a file on the machine.
 
-    `port` None lets the kernel choose one. What a machine does with it is `clan.machine.wireguard`,
-    which takes `to_json`.
+    `port` None lets the kernel choose one. Where several controllers stand in for each other,
+    `carriers` are those, and `listeners` whom this one tells what is dead. What a machine does
+    with it is `clan.machine.wireguard`, which takes `to_json`.
     """
 
     name: str
@@ -137,6 +155,8 @@ class WireguardLink:
     peers: tuple[WireguardPeer, ...]
     mtu: int
     port: int | None = None
+    carriers: tuple[WireguardCarrier, ...] = ()
+    listeners: tuple[WireguardListener, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values, peers too."""

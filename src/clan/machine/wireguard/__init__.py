@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clan.machine.system import StepError, run
-from clan.machine.wireguard import backend
+from clan.machine.wireguard import backend, carriers
 from clan.machine.wireguard.backend import available, in_kernel
+from clan.machine.wireguard.carriers import STATE
 from clan.machine.wireguard.link import Link, peers_of
 from clan.machine.wireguard.peers import Memory, set_peers
 
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 __all__ = ["apply", "available", "in_kernel", "port_owner", "remove"]
-
-STATE = Path("/run/clan/wireguard")
-"""What a boot forgets: which endpoints were given to `wg`."""
 
 _ROUTES = "static"
 """The protocol (rtnetlink(7)) of our routes; others on the interface are someone else's."""
@@ -64,7 +62,10 @@ def apply(shape: Mapping[str, Any], *, state: Path = STATE) -> list[str]:
         _with_port(link, ["wg", "set", link.name, "listen-port", str(link.port)])
     _set_addresses(link, shown)
     _set_routes(link)
-    return set_peers(link, dict(peers_of(dump[1:])), Memory(state / f"{link.name}.json"))
+    missing = set_peers(link, dict(peers_of(dump[1:])), Memory(state / f"{link.name}.json"))
+    with carriers.alone(link.name, state):
+        carriers.steer(link, carriers.Known.read(link.name, state).dead)
+    return missing
 
 
 def remove(name: str, *, state: Path = STATE) -> None:
@@ -73,6 +74,7 @@ def remove(name: str, *, state: Path = STATE) -> None:
     if shown is not None:
         backend.backend_of(shown).remove(name)
     (state / f"{name}.json").unlink(missing_ok=True)
+    carriers.Known.forget(name, state)
 
 
 def _private_key(link: Link) -> bytes:

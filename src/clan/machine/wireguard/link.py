@@ -21,8 +21,21 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Carrier:
+    """A controller: `subnet` is what goes by it, `address` its own there."""
+
+    name: str
+    subnet: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """An interface as it is wanted; `peers` is by public key, `port` 0 lets one be chosen."""
+    """An interface as it is wanted; `peers` is by public key, `port` 0 lets one be chosen.
+
+    `carriers` are the controllers that stand in for each other, in the order in which they do.
+    `listeners` (address -> name) are the machines that a controller tells what is dead.
+    """
 
     name: str
     private_key: str
@@ -31,6 +44,8 @@ class Link:
     peers: Mapping[str, Peer]
     mtu: int
     port: int
+    carriers: tuple[Carrier, ...]
+    listeners: Mapping[str, str]
 
     @classmethod
     def of(cls, shape: Mapping[str, Any]) -> Link:
@@ -51,6 +66,9 @@ class Link:
             },
             mtu=shape["mtu"],
             port=shape["port"] or 0,
+            # A generation of before there were any has none.
+            carriers=tuple(Carrier(**each) for each in shape.get("carriers", ())),
+            listeners={each["address"]: each["name"] for each in shape.get("listeners", ())},
         )
 
 

@@ -59,7 +59,10 @@ class Memory:
 
 
 def set_peers(link: Link, there: Mapping[str, Seen], memory: Memory) -> list[str]:
-    """Have exactly the wanted peers, touching only those that differ; return what is missing."""
+    """Have exactly the wanted peers, touching only those that differ; return what is missing.
+
+    Which addresses are whose is not said here but by `carriers.steer`.
+    """
     now, since_boot = time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)
     asked = {
         key: peer.endpoint
@@ -68,7 +71,6 @@ def set_peers(link: Link, there: Mapping[str, Seen], memory: Memory) -> list[str
         and wants_endpoint(peer.endpoint, there.get(key), memory.tried.get(key), now)
     }
     found = resolved(set(asked.values()))
-    # What an address was taken from goes first: an address is one peer's alone.
     changes = [["peer", key, "remove"] for key in there if key not in link.peers]
     tried = {key: each for key, each in memory.tried.items() if key in link.peers}
     missing = []
@@ -87,21 +89,23 @@ def set_peers(link: Link, there: Mapping[str, Seen], memory: Memory) -> list[str
                 tried[key] = Tried(endpoint=endpoint, at=since_boot)
         if words or seen is None:
             changes.append(["peer", key, *words])
-    for start in range(0, len(changes), _AT_ONCE):
-        part = changes[start : start + _AT_ONCE]
-        run(["wg", "set", link.name, *(word for change in part for word in change)])
+    set_all(link.name, changes)
     memory.keep(tried)
     return missing
 
 
+def set_all(interface: str, changes: Sequence[Sequence[str]]) -> None:
+    """Run `wg set` with what each of some peers is to be told. Raises StepError."""
+    for start in range(0, len(changes), _AT_ONCE):
+        part = changes[start : start + _AT_ONCE]
+        run(["wg", "set", interface, *(word for change in part for word in change)])
+
+
 def _differences(peer: Peer, seen: Seen | None) -> list[str]:
     """Return what `wg set` needs to be told of a peer besides its endpoint."""
-    words = []
-    if seen is None or seen.allowed != peer.allowed:
-        words += ["allowed-ips", ",".join(sorted(peer.allowed))]
     if (0 if seen is None else seen.keepalive) != peer.keepalive:
-        words += ["persistent-keepalive", str(peer.keepalive)]
-    return words
+        return ["persistent-keepalive", str(peer.keepalive)]
+    return []
 
 
 def wants_endpoint(endpoint: str, seen: Seen | None, tried: Tried | None, now: float) -> bool:

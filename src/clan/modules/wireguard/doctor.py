@@ -12,7 +12,8 @@ from importlib import resources
 from ipaddress import ip_interface, ip_network
 from typing import TYPE_CHECKING, Any
 
-from clan.machine.wireguard.link import peers_of
+from clan.machine.wireguard.carriers import allowed, stand_ins
+from clan.machine.wireguard.link import Link, peers_of
 from clan.model.plan import Due, WireguardLink
 from clan.modules.wireguard import keys
 from clan.modules.wireguard.settings import addresses_of
@@ -114,7 +115,8 @@ def diagnose(case: Case, saw: Mapping[str, Any], *, clock: float) -> list[Findin
         ]
     found += [*_interface(case, saw), *_device(case, saw)]
     there = dict(peers_of(saw["peers"]))
-    found += _strangers(case, there)
+    found += _carried(case, saw)
+    found += _strangers(case, there, saw)
     found += _silent(case, there, saw)
     return found
 
@@ -201,13 +203,40 @@ def _device(case: Case, saw: Mapping[str, Any]) -> Iterator[Finding]:
         )
 
 
-def _strangers(case: Case, there: Mapping[str, Seen]) -> Iterator[Finding]:
+def _carried(case: Case, saw: Mapping[str, Any]) -> Iterator[Finding]:
+    """Say which controllers are dead, since when and for whom, and who carries what goes by them.
+
+    That one does not answer is found wrong elsewhere: this is what was done about it.
+    """
+    link = Link.of(case.link.to_json())
+    known = saw["carriers"] or {"lost": [], "told": {}, "since": {}}
+    by = stand_ins(link.carriers, known["since"])
+    for name, at in known["since"].items():
+        long = lasting(max(0.0, float(saw["time"]) - at))
+        who = ", ".join(who for who, what in known["told"].items() if name in what)
+        if case.role == "controller":
+            message = f"for {long} {name} has been dead for all, as {who or 'nobody now'} lost it"
+        else:
+            why = f"{case.machine} lost it" if name in known["lost"] else f"{who} told so"
+            live = by.get(name, "nobody")
+            message = f"for {long} {live} has carried what goes by {name}, as {why}"
+        yield Finding(
+            message=message,
+            hint="it goes back by itself, once it answers everyone again",
+            wrong=False,
+        )
+
+
+def _strangers(case: Case, there: Mapping[str, Seen], saw: Mapping[str, Any]) -> Iterator[Finding]:
+    dead = (saw["carriers"] or {"since": {}})["since"]
+    link = Link.of(case.link.to_json())
+    owned = allowed(link, dead)
     wanted = {peer.public_key: peer for peer in case.link.peers}
     for key, peer in wanted.items():
         if key not in there:
             message = f"{case.machine} does not know {peer.name}, or an older key of it"
             yield Finding(message=message, hint=_update(case))
-        elif there[key].allowed != {str(ip_network(each)) for each in peer.allowed_ips}:
+        elif there[key].allowed != owned[key]:
             message = f"{case.machine} has other addresses for {peer.name} than the clan"
             yield Finding(message=message, hint=_update(case))
     count = len(there.keys() - wanted.keys())

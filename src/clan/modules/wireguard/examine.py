@@ -13,6 +13,7 @@ import socket
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -54,6 +55,15 @@ def resolved(endpoint: str) -> list[str] | str:
     return sorted({str(address[0]) for _, _, _, _, address in found})
 
 
+def carriers(interface: str) -> dict[str, Any] | None:
+    """Return which controllers are dead, as the agent there left it; None where it left nothing."""
+    try:
+        found = json.loads(Path(f"/run/clan/wireguard/{interface}.carriers.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def examine(wanted: Mapping[str, Any]) -> dict[str, Any]:
     """Return what there is of an interface, as JSON values.
 
@@ -90,5 +100,6 @@ def examine(wanted: Mapping[str, Any]) -> dict[str, Any]:
         "forwarding": (said("sysctl", "-n", "net.ipv6.conf.all.forwarding") or "").strip(),
         "endpoints": endpoints,
         "pings": pings,
+        "carriers": carriers(name),
         "journal": (journal or "").splitlines(),
     }

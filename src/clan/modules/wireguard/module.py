@@ -7,7 +7,8 @@ Rules that no schema can see, each a fault:
 - with several controllers each peer says which is its own, and names a controller;
 - two controllers whose names hash to one /56, or two peers to one suffix or one /96, cannot both
   be there: rename one (about 1 in 65,000 for two controllers, 1 in 4,000,000,000 for two peers);
-- two instances on one machine have different ports, and all instances different domains.
+- two instances on one machine have different ports, and all instances different domains;
+- with several controllers none has the port at which members tell each other who is dead.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from clan.errors import Fault, did_you_mean
+from clan.machine.wireguard.carriers import TELLING
 from clan.model.exports import Exports, Networking, Peer
 from clan.model.module import Module, Role
 from clan.modules.wireguard.addresses import subnet, suffix
@@ -68,6 +70,7 @@ class WireguardModule(Module):
         # What is in front of the last 32 bits decides: equal suffixes are equal there too.
         suffixes = {name: suffix(name) >> 32 for name in peers}
         yield from collisions(peers, suffixes, "peers", "/96")
+        yield from check_telling(controllers)
         yield from check_others(instance, clan)
 
     def exports(self, instance: Instance, clan: Clan) -> Exports:
@@ -143,6 +146,17 @@ def collisions(
                 message=f"{what} {first!r} and {name!r} would have the same {prefix}",
                 key=member.key,
                 hint="rename one: addresses are computed from names",
+            )
+
+
+def check_telling(controllers: Mapping[str, RoleMember]) -> Iterator[Fault]:
+    """Yield ports that the members need inside the tunnel, to tell each other who is dead."""
+    for name, member in controllers.items():
+        if len(controllers) > 1 and ControllerSettings.of(member).port == TELLING:
+            yield Fault(
+                message=f"port {TELLING} on {name!r} is what members tell each other at",
+                key=member.where("port"),
+                hint="take any other",
             )
 
 

@@ -17,7 +17,8 @@ its destination by the longest prefix, and takes one from a peer only if they ho
   else makes routes, and `ip -6 route show dev INTERFACE` shows just these.
 
 Both directions of a connection between two peers are in the subnet of the address that was dialled:
-they go through one controller, and a dead controller is outlived by dialling the next address.
+they go through one controller. When it is dead, `clan.machine.wireguard.agent` gives its /56 to a
+live one on every peer, and the connection goes on.
 
 **Forwarding.** A machine that forwards IPv6 no longer takes its own default route from router
 advertisements, and at once loses the one it has, unless its interface has accept_ra=2 by then
@@ -29,6 +30,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from clan.machine.wireguard.carriers import TELLING
 from clan.model.exports import Var
 from clan.model.plan import (
     Due,
@@ -42,7 +44,10 @@ from clan.model.plan import (
     Protocol,
     StaticProgram,
     Sysctl,
+    Unit,
+    WireguardCarrier,
     WireguardLink,
+    WireguardListener,
     WireguardPeer,
 )
 from clan.modules.wireguard import keys
@@ -76,6 +81,19 @@ Controllers send them to each other too: the first shakes hands, so one that was
 reached at once. Without it the others would notice after 15 s that it has forgotten them.
 """
 
+_CARRY = """\
+[Unit]
+Description=Stand-ins for dead controllers of the WireGuard network {name}
+After=clan-boot.service
+
+[Service]
+ExecStart=/usr/bin/python3 -I /var/lib/clan/current/machine.pyz carry {name}
+Restart=always
+RestartSec=1
+NoNewPrivileges=yes
+CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW
+"""
+
 _UP = 'ip -o link show up dev "$0" | grep -q . && wg show "$0" listen-port'
 _LISTENS = 'test "$(wg show "$0" listen-port)" = "$1"'
 
@@ -101,6 +119,9 @@ def resources(
         yield Sysctl(key="net.ipv6.conf.all.forwarding", value="1")
         yield Forwarding(interface=name)
     yield link(machine, role, port, instance, values)
+    if len(instance.members[CONTROLLER]) > 1:
+        yield Opening(protocol=Protocol.UDP, port=TELLING, interface=name)
+        yield Unit(name=f"clan-carry-{name}.service", text=_CARRY.format(name=name))
     yield from names(instance, clan, values)
     yield HealthCheck(name=f"the interface {name} is up", command=("sh", "-c", _UP, name))
     if port is not None:
@@ -151,6 +172,25 @@ def link(
         own = [controller_address(name, machine)]
     else:
         own = [peer_address(name, controller, machine) for controller in controllers]
+    carriers: tuple[WireguardCarrier, ...] = ()
+    listeners: tuple[WireguardListener, ...] = ()
+    if len(controllers) > 1:
+        known = {machine, *(peer.name for peer in peers)}
+        carriers = tuple(
+            WireguardCarrier(
+                name=each,
+                subnet=subnet_of(name, each),
+                address=controller_address(name, each),
+            )
+            for each in controllers
+            if each in known
+        )
+        if role == CONTROLLER:
+            listeners = tuple(
+                WireguardListener(name=each, address=peer_address(name, machine, each))
+                for each in instance.members["peer"]
+                if each in known
+            )
     return WireguardLink(
         name=name,
         private_key=keys.private_path(name),
@@ -159,6 +199,8 @@ def link(
         peers=tuple(peers),
         mtu=WireguardSettings.of(instance).mtu,
         port=port,
+        carriers=carriers,
+        listeners=listeners,
     )
 
 

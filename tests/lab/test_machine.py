@@ -25,7 +25,7 @@ def test_programs_are_shared_read_only_and_the_clan_to_be_written(
 ) -> None:
     monkeypatch.setattr(sys, "prefix", "/opt/clan")
     monkeypatch.setattr(sys, "base_prefix", "/opt/python")
-    options = binds(STATE, Path("/srv/a:b"))
+    options = binds(STATE, Path("/srv/a:b"), 12)
     assert {"--bind-ro=/opt/clan", "--bind-ro=/opt/python", "--bind=/srv/a\\:b"} <= set(options)
     assert "--bind=/var/lib/clan-lab/family/vars" in options
     assert not any(option.endswith("=/usr") for option in options)
@@ -35,4 +35,4 @@ def test_a_python_that_the_image_has_not_is_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sys, "base_prefix", "/usr")
     monkeypatch.setattr(sys, "version_info", (3, 99, 0))
     with pytest.raises(LabError, match=r"machines with `clan = true` have Python 3\.11"):
-        binds(STATE, Path("/srv/family"))
+        binds(STATE, Path("/srv/family"), 12)

@@ -83,17 +83,25 @@ def lab() -> None:
     cls=Command,
     examples=(
         "clan lab image",
+        "clan lab image --debian 13",
         "CLAN_LAB_CACHE=/srv/cache clan lab image",
     ),
 )
-def image() -> None:
+@click.option(
+    "--debian",
+    type=click.Choice(["12", "13"]),
+    default="12",
+    help="The release.",
+    show_default=True,
+)
+def image(debian: str) -> None:
     """Make the image that machines start from, once; it takes about a minute."""
     from clan.lab import built
     from clan.lab import image as images
     from clan.lab.state import require_root
 
     require_root()
-    made = images.build(_report)
+    made = images.build(_report, int(debian))
     built.build(_report)
     click.echo(str(made.folder))
 

@@ -106,12 +106,16 @@ class Site:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """A machine's place. `clan` puts the computer's own `clan` on it; `address` fixes its IPv4."""
+    """A machine's place. `clan` puts the computer's own `clan` on it; `address` fixes its IPv4.
+
+    `debian` is the release of the system that it runs.
+    """
 
     site: str
     mdns: Mdns = Mdns.AVAHI
     clan: bool = False
     address: IPv4Address | None = None
+    debian: int = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,9 @@ from clan.lab.processes import Runner
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SUITE = "bookworm"
+SUITES = {12: "bookworm", 13: "trixie"}
+"""Release of Debian -> its name."""
+OLDEST = 12
 
 PACKAGES = (
     "apt",
@@ -107,28 +109,31 @@ def cache() -> Path:
     return Path(os.environ.get("CLAN_LAB_CACHE", "/var/cache/clan-lab"))
 
 
-def wanted() -> Image:
+def wanted(release: int = OLDEST) -> Image:
     """Return the image that this version's recipe makes, whether or not it is there."""
-    recipe = [_RECIPE, SUITE, PACKAGES, repository.PACKAGES, _APT_OPTIONS, _DPKG_OPTIONS, _MASKED]
+    suite = SUITES[release]
+    recipe = [_RECIPE, suite, PACKAGES, repository.PACKAGES, _APT_OPTIONS, _DPKG_OPTIONS, _MASKED]
     digest = hashlib.sha256(json.dumps([*recipe, _FILES], sort_keys=True).encode()).hexdigest()
-    return Image(folder=cache() / f"{SUITE}-{digest[:16]}")
+    return Image(folder=cache() / f"{suite}-{digest[:16]}")
 
 
-def find() -> Image:
-    """Return the image, or raise LabError that says how to make it."""
-    image = wanted()
+def find(release: int = OLDEST) -> Image:
+    """Return the image of a release of Debian, or raise LabError that says how to make it."""
+    image = wanted(release)
     if not image.folder.is_dir():
-        raise LabError(f"there is no image for the lab's machines in {cache()}",
-                       hint="make it with `clan lab image`; it takes about a minute")  # fmt: skip
+        command = "clan lab image" + ("" if release == OLDEST else f" --debian {release}")
+        raise LabError(f"there is no image for the lab's machines with Debian {release} "
+                       f"in {cache()}",
+                       hint=f"make it with `{command}`; it takes about a minute")  # fmt: skip
     return image
 
 
-def build(report: Callable[[str], None]) -> Image:
-    """Make the image unless it is there; `report` is told each step.
+def build(report: Callable[[str], None], release: int = OLDEST) -> Image:
+    """Make the image of a release of Debian unless it is there; `report` is told each step.
 
     Two builds at once make one. Raises LabError when a program or the Debian mirror fails.
     """
-    image = wanted()
+    image = wanted(release)
     if image.folder.is_dir():
         return image
     cache().mkdir(parents=True, exist_ok=True)
@@ -140,22 +145,22 @@ def build(report: Callable[[str], None]) -> Image:
         with tempfile.TemporaryDirectory(prefix=".building-", dir=cache()) as folder:
             draft = Image(folder=Path(folder, "image"))
             draft.folder.mkdir()
-            report(f"making a Debian {SUITE} root")
-            _make_root(draft, run)
+            report(f"making a Debian {release} root")
+            _make_root(draft, SUITES[release], Path(folder, "debian.sources"), run)
             report("signing the repository")
             repository.index(draft.repository, Path(folder, "gnupg"), run)
             draft.folder.rename(image.folder)
     return image
 
 
-def _make_root(draft: Image, run: Runner) -> None:
+def _make_root(draft: Image, suite: str, sources: Path, run: Runner) -> None:
     draft.repository.mkdir()
     argv = ["mmdebstrap", "--variant=essential", "--format=directory", "--quiet"]
     argv += [f"--include={','.join(PACKAGES)}"]
     argv += [f"--aptopt={option}" for option in _APT_OPTIONS]
     argv += [f"--dpkgopt={option}" for option in _DPKG_OPTIONS]
     argv += [f"--customize-hook={hook}" for hook in repository.hooks(draft.repository)]
-    run.step([*argv, SUITE, str(draft.root), *_sources()])
+    run.step([*argv, suite, str(draft.root), *_mirrors(suite, sources)])
     for path in _MASKED:
         target = draft.root / path
         target.parent.mkdir(exist_ok=True)
@@ -171,12 +176,15 @@ def _make_root(draft: Image, run: Runner) -> None:
     run.step(["systemctl", f"--root={draft.root}", "--quiet", "enable", "systemd-networkd"])
 
 
-def _sources() -> list[str]:
-    """Return this computer's own list of Debian mirrors, where it is for the same suite."""
-    for path in ("/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"):
-        source = Path(path)
-        if source.exists() and SUITE in source.read_text():
-            return [path]
+def _mirrors(suite: str, draft: Path) -> list[str]:
+    """Return this computer's own list of Debian mirrors, written to `draft` for another suite."""
+    for source in map(Path, ("/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list")):
+        text = source.read_text() if source.exists() else ""
+        own = next((each for each in SUITES.values() if each in text), None)
+        if own is not None:
+            target = draft.with_suffix(source.suffix)
+            target.write_text(text.replace(own, suite))
+            return [str(target)]
     return []
 
 

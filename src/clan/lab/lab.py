@@ -77,7 +77,7 @@ class Lab:
         require_root()
         lab = cls(state=State(name=name), config=config, clan_dir=clan_dir.resolve())
         require((*_PROGRAMS, *tor.PROGRAMS) if config.tor else _PROGRAMS)
-        found = image.find()
+        found = {release: image.find(release) for release in releases(config)}
         with lab.state.locked() as lock:
             run = Runner(lock=lock)
             if lab.state.is_up():
@@ -266,7 +266,7 @@ class Lab:
         cables = {unit.cable: unit.name for unit in self.units()} | {topology.ADMIN_CABLE: ADMIN}
         return {name for cable, name in cables.items() if cable in down}
 
-    def _make(self, found: Image, run: Runner, report: Callable[[str], None]) -> None:
+    def _make(self, found: Mapping[int, Image], run: Runner, report: Callable[[str], None]) -> None:
         """Make everything, of which nothing is there."""
         report(f"laying the networks of {len(self.config.sites)} site(s)")
         self.state.record(self.config, self.clan_dir)
@@ -280,7 +280,11 @@ class Lab:
         if int(_INOTIFY.read_text()) < _INOTIFY_WANTED:
             _INOTIFY.write_text(str(_INOTIFY_WANTED))
         agent.begin(self.state)
-        wanted = topology.build(self.state.name, self.config, str(found.repository))
+        repositories = self.state.folder / "repositories"
+        repositories.mkdir()
+        for release, each in found.items():
+            (repositories / str(release)).symlink_to(each.repository)
+        wanted = topology.build(self.state.name, self.config, str(repositories))
         daemons = network.apply(wanted, self.state, run)
         if self.config.tor:
             daemons |= tor.start(self.state, run)
@@ -290,7 +294,8 @@ class Lab:
 
         def prepare(unit: Unit) -> None:
             ipv6 = self.config.sites[unit.machine.site].has_v6
-            machine.prepare(unit, found, authorised, tokens[unit.name], run, ipv6=ipv6)
+            own = found[unit.machine.debian]
+            machine.prepare(unit, own, authorised, tokens[unit.name], run, ipv6=ipv6)
             unit.plug(topology.bridge_of(sites[unit.machine.site]))
 
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
@@ -305,13 +310,20 @@ class Lab:
         draft.write_text(boot_id())
         draft.rename(self.state.complete)
 
-    def _boot(self, found: Image, units: list[Unit], report: Callable[[str], None]) -> None:
+    def _boot(
+        self, found: Mapping[int, Image], units: list[Unit], report: Callable[[str], None]
+    ) -> None:
         """Start machines, all at once, and wait until each of them answers."""
         if not units:
             return
         report(f"starting {len(units)} machine(s)")
         for unit in units:
-            machine.boot(unit, found, topology.switches_of(self.state.name), self.clan_dir)
+            machine.boot(
+                unit,
+                found[unit.machine.debian],
+                topology.switches_of(self.state.name),
+                self.clan_dir,
+            )
         deadline = time.monotonic() + _BOOT_PATIENCE
         waiting = dict.fromkeys(units)
         while waiting:
@@ -399,3 +411,8 @@ def down(name: str) -> None:
     state = State(name=name)
     with state.locked():
         state.remove()
+
+
+def releases(config: LabConfig) -> list[int]:
+    """Return the releases of Debian that a lab's machines run, the usual one in any case."""
+    return sorted({image.OLDEST, *(machine.debian for machine in config.machines.values())})

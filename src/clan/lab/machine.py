@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from clan.lab.image import Image
     from clan.lab.state import State
 
-PYTHON_OF_IMAGE = (3, 11)
+PYTHON_OF = {12: (3, 11), 13: (3, 13)}
+"""Release of Debian -> the Python that it has."""
 
 # $1 folder, $2 image, then nspawn's command without its bridge. A machine that reboots makes
 # nspawn exit with 133; which LAN it is plugged into is read anew, as it may have been moved.
@@ -72,7 +73,7 @@ ip -6 -oneline address show dev host0 scope global | grep -q . && exit; sleep 0.
 
 _APT = """\
 Types: deb
-URIs: http://deb.lab/
+URIs: http://deb.lab/{release}
 Suites: lab
 Components: main
 Signed-By: /usr/share/keyrings/clan-lab.asc
@@ -145,7 +146,7 @@ def prepare(
         "etc/systemd/network/10-lab.network": _NETWORK.format(
             mdns="yes" if mdns is Mdns.RESOLVED else "no", token=token
         ),
-        "etc/apt/sources.list.d/lab.sources": _APT,
+        "etc/apt/sources.list.d/lab.sources": _APT.format(release=unit.machine.debian),
         "usr/share/keyrings/clan-lab.asc": (image.repository / "key.asc").read_text(),
         "root/.ssh/authorized_keys": f"{authorised_key}\n",
     }
@@ -183,12 +184,12 @@ def boot(unit: Unit, image: Image, switches: str, clan_dir: Path) -> None:
         f"--hostname={host_name(unit.name)}",
         *("--register=no", "--keep-unit", "--console=read-only", "--suppress-sync=yes"),
         *("--resolv-conf=off", "--timezone=off", "--link-journal=no", "--bind=/dev/net/tun"),
-        *(binds(unit.state, clan_dir) if unit.machine.clan else ()),
+        *(binds(unit.state, clan_dir, unit.machine.debian) if unit.machine.clan else ()),
     ]
     start(inside(switches, argv), unit.group, folder=unit.folder, log=unit.log)
 
 
-def binds(state: State, clan_dir: Path) -> list[str]:
+def binds(state: State, clan_dir: Path, release: int) -> list[str]:
     """Return nspawn's options that put this computer's `clan`, and the clan, on a machine.
 
     Everything is at the path it has here, so what is written into the clan's folder holds there
@@ -196,8 +197,9 @@ def binds(state: State, clan_dir: Path) -> list[str]:
     """
     prefix, base = Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()
     source = Path(__file__).resolve().parents[2]
-    if base == Path("/usr") and sys.version_info[:2] != PYTHON_OF_IMAGE:
-        version = ".".join(map(str, PYTHON_OF_IMAGE))
+    wanted = PYTHON_OF[release]
+    if base == Path("/usr") and sys.version_info[:2] != wanted:
+        version = ".".join(map(str, wanted))
         raise LabError(
             f"machines with `clan = true` have Python {version}, this is {sys.version.split()[0]}",
             hint=f"install clan with a Python of its own, or with {version}",

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -114,6 +114,7 @@ class _Machine(_Strict):
     mdns: Mdns = Mdns.AVAHI
     clan: bool = False
     address: IPv4Address | None = None
+    debian: Literal[12, 13] = 12
 
 
 class _Admin(_Strict):
@@ -198,7 +199,12 @@ def dump(config: LabConfig) -> dict[str, Any]:
             for name, site in config.sites.items()
         },
         "machines": {
-            name: {"site": machine.site, "mdns": machine.mdns.value, "clan": machine.clan}
+            name: {
+                "site": machine.site,
+                "mdns": machine.mdns.value,
+                "clan": machine.clan,
+                "debian": machine.debian,
+            }
             | ({"address": str(machine.address)} if machine.address else {})
             for name, machine in config.machines.items()
         },

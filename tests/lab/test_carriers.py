@@ -15,6 +15,7 @@ from tests.lab.test_seed_001 import CLAN, EXAMPLES, Fleet
 from tests.lab.test_wireguard import Stream, until
 
 from clan.lab.cuts import Cut
+from clan.vars.store import HOST_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,7 +125,12 @@ def fleet(labs: Labs, tmp_path_factory: pytest.TempPathFactory) -> Fleet:
     )
     clan.write_text(text + MORE)
     fleet = Fleet(labs(PLACES, clan_dir=folder))
-    fleet.install()
+    for machine in fleet.lab.config.machines:
+        fleet.store.write(machine, *HOST_KEY, fleet.lab.host_key(machine))
+    for machine in fleet.lab.config.machines:
+        fleet.clan("machines", "install", machine)
+    # The first could not know the keys of the last.
+    fleet.clan("machines", "update")
     fleet.lab.exec("laptop2", ["systemd-run", "-q", "--unit=echo", "python3", "-c", SERVER])
     fleet.eventually_pings("laptop1", "laptop2.wireguard")
     return fleet

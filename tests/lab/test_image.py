@@ -42,7 +42,7 @@ def test_a_build_that_fails_leaves_no_image_and_takes_away_what_a_killed_one_lef
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (cache / ".building-killed/image/root").mkdir(parents=True)
-    monkeypatch.setattr(image, "SUITE", "no-such-suite")
+    monkeypatch.setitem(image.SUITES, image.OLDEST, "no-such-suite")
     monkeypatch.setattr(image, "_APT_OPTIONS", ("Acquire::http::Timeout 1",))
     monkeypatch.setenv("PATH", "/nowhere")
     said: list[str] = []

@@ -48,5 +48,5 @@ def test_a_build_that_fails_leaves_no_image_and_takes_away_what_a_killed_one_lef
     said: list[str] = []
     with pytest.raises(MissingProgramError, match="mmdebstrap is not installed"):
         image.build(said.append)
-    assert said == ["making a Debian no-such-suite root"]
+    assert said == ["making a Debian 12 root"]
     assert [path.name for path in cache.iterdir()] == [".lock"]

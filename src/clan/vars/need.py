@@ -49,13 +49,14 @@ class Request:
     """What was asked for: `machines` and `services` (names of generators) narrow it, None is all.
 
     `regenerate` replaces what these select, whatever is there; with `machines` just their own, for
-    others use a shared value too. `only` narrows it to these ids.
+    others use a shared value too. `only` narrows it to these ids. `due` are replaced besides.
     """
 
     machines: frozenset[str] | None = None
     services: frozenset[str] | None = None
     regenerate: bool = False
     only: frozenset[GeneratorId] | None = None
+    due: frozenset[GeneratorId] = frozenset()
 
     def selects(self, entry: Entry) -> bool:
         """Whether a generator was asked for."""
@@ -67,6 +68,8 @@ class Request:
 
     def replaces(self, entry: Entry) -> bool:
         """Whether a generator's values are to be replaced."""
+        if entry.id in self.due:
+            return True
         others_too = self.machines is not None and entry.id.machine is None
         return self.regenerate and not others_too and self.selects(entry)
 

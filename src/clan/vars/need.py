@@ -42,6 +42,8 @@ class Step:
     why: str
     replace: bool = False
     """Values that are there will be others afterwards."""
+    asked: bool = False
+    """It was asked for, and does not only follow another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +133,7 @@ def _step(
     if there is None or len(lacking) == len(entry.kept()):
         return Step(entry=entry, action=run, why="missing")
     if asked:
-        return Step(entry=entry, action=run, why="asked for", replace=True)
+        return Step(entry=entry, action=run, why="asked for", replace=True, asked=True)
     why = next(_changed(entry, there, kept, replaced, lacking), None)
     if why is None:
         return None

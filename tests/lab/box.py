@@ -224,7 +224,8 @@ class Box:
 
         def settled() -> bool:
             done = self.ssh("python3 -I -", text=WHOLE)
-            assert done.returncode == 0, done.stderr
+            if done.returncode != 0:
+                return False  # its sshd starts anew when a generation is undone
             found.update(json.loads(done.stdout))
             return not found["wrong"] and found["current"] == found["confirmed"]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,9 +36,11 @@ PROGRAM = "/usr/local/lib/clan-machine"
 _APPLY = """
 import json, sys
 from clan.machine import parameters, wireguard
+from clan.machine.layout import Layout
 plan = json.load(sys.stdin)
-for each in plan["sysctl"]:
-    parameters.set_parameter(*each)
+layout = Layout()
+layout.run.mkdir(exist_ok=True)
+parameters.set_all(layout, plan["sysctl"])
 print(json.dumps([word for link in plan["links"] for word in wireguard.apply(link)]))
 """
 _KEY = """
@@ -130,9 +133,7 @@ class Members:
         """Have a machine be what its plan says; return what its links still miss."""
         plan = self.plan(machine)
         shape = {
-            "sysctl": [
-                [each.key, each.value, each.instead_of] for each in plan if isinstance(each, Sysctl)
-            ],
+            "sysctl": [asdict(each) for each in plan if isinstance(each, Sysctl)],
             "links": [each.to_json() for each in plan if isinstance(each, WireguardLink)],
         }
         self.write_names(machine, plan)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from clan.machine.parameters import set_parameter
 from clan.machine.system import StepError
 from clan.machine.wireguard import backend, peers
 from clan.machine.wireguard.link import Link, Seen, peers_of
@@ -126,27 +125,3 @@ def test_an_interface_of_another_kind_is_left_alone() -> None:
 
 def test_there_is_no_interface_of_a_name_nobody_has() -> None:
     assert backend.shown("nobody-has-it") is None
-
-
-@pytest.fixture
-def parameters(tmp_path: Path) -> Path:
-    for name, value in {"all": "1", "default": "1", "eth0": "1", "eth0.5": "0"}.items():
-        folder = tmp_path / "net/ipv6/conf" / name
-        folder.mkdir(parents=True)
-        (folder / "accept_ra").write_text(f"{value}\n")
-    return tmp_path
-
-
-def test_a_parameter_is_set_for_each_interface_that_has_the_usual_value(parameters: Path) -> None:
-    set_parameter("net.ipv6.conf.*.accept_ra", "2", "1", folder=parameters)
-    conf = parameters / "net/ipv6/conf"
-    found = {path.parent.name: path.read_text().strip() for path in conf.glob("*/accept_ra")}
-    assert found == {"all": "2", "default": "2", "eth0": "2", "eth0.5": "0"}
-    set_parameter("net.ipv6.conf.eth0/5.accept_ra", "2", folder=parameters)
-    assert (conf / "eth0.5/accept_ra").read_text() == "2"
-
-
-def test_a_parameter_that_the_kernel_has_not_is_told(parameters: Path) -> None:
-    set_parameter("net.*.nothing", "1", folder=parameters)
-    with pytest.raises(StepError, match="this kernel has no parameter net"):
-        set_parameter("net.ipv6.conf.eth1.accept_ra", "1", folder=parameters)

@@ -36,6 +36,7 @@ PACKAGES = (
     "iputils-ping",
     "libnss-mdns",
     "libpam-systemd",
+    "netbase",
     "nftables",
     "openssh-server",
     "python3",

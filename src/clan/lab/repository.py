@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 PACKAGES = (
     "age",
     "borgbackup",
+    "firewalld",
     "python3-cryptography",
     "tor",
     "tree",
+    "ufw",
     "wireguard-go",
     "wireguard-tools",
 )

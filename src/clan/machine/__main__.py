@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clan.machine import activate, apply, renewal, reserve, static, units
+from clan.machine import activate, apply, firewalls, renewal, reserve, static, units
 from clan.machine.files import give_up_others
 from clan.machine.lacks import NOTHING, Given, lacks
 from clan.machine.layout import CONFIRMED, CURRENT, MANIFEST, PROGRAM, Layout, sync, write
@@ -256,8 +256,12 @@ def expire(given: argparse.Namespace) -> None:
 
 
 def links(_: argparse.Namespace) -> None:
-    """Apply the links of the generation that runs once more: names may lead elsewhere now."""
+    """Apply the links of the generation that runs once more: names may lead elsewhere now.
+
+    Firewalls may be there that were not.
+    """
     current = LAYOUT.manifest(LAYOUT.chosen(CURRENT))
+    firewalls.settle(LAYOUT, current)
     apply.set_links(current, current)
 
 

@@ -10,11 +10,10 @@ import pwd
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from clan.machine import units
+from clan.machine import blockers, firewalls, parameters, units
 from clan.machine.blocks import set_block
 from clan.machine.files import own, place_files
 from clan.machine.layout import sync
-from clan.machine.parameters import set_parameter
 from clan.machine.system import StepError, run
 
 if TYPE_CHECKING:
@@ -47,8 +46,9 @@ def apply(
         lambda: decrypt(layout, after),
         lambda: place_files(layout, after),
         lambda: set_blocks(layout, after),
-        lambda: set_parameters(layout, after),
+        lambda: parameters.set_all(layout, after.get("sysctl", ())),
         lambda: set_firewall(before, after, booting=booting),
+        lambda: firewalls.settle(layout, after),
     ]
     if not booting:
         if not going_back:
@@ -116,14 +116,6 @@ def set_blocks(layout: Layout, manifest: Mapping[str, Any]) -> None:
     set_block(folder / "authorized_keys", keys, mode=0o600)
 
 
-def set_parameters(layout: Layout, manifest: Mapping[str, Any]) -> None:
-    """Set kernel parameters, in their order; those of earlier generations stay until a boot."""
-    for each in manifest.get("sysctl", ()):
-        set_parameter(
-            each["key"], each["value"], each["instead_of"], folder=layout.root / "proc/sys"
-        )
-
-
 def set_firewall(
     before: Mapping[str, Any], after: Mapping[str, Any], *, booting: bool = False
 ) -> None:
@@ -152,7 +144,7 @@ def set_links(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
 
 def check(manifest: Mapping[str, Any]) -> None:
     """Run a generation's health checks. Raises StepError with all that is wrong, in words."""
-    wrong = _not_running(manifest)
+    wrong = [*_not_running(manifest), *blockers.find(manifest)]
     for health in manifest.get("checks", ()):
         try:
             run(health["command"], limit=health["limit"])

@@ -83,6 +83,16 @@ class Layout:
         return self.state / "touched.json"
 
     @property
+    def opened(self) -> Path:
+        """What was added to firewalls of somebody else's."""
+        return self.state / "opened.json"
+
+    @property
+    def parameters(self) -> Path:
+        """What kernel parameters were before a generation set them, in this boot."""
+        return self.run / "parameters.json"
+
+    @property
     def reserve(self) -> Path:
         """Room that going back has on a disk that is full."""
         return self.state / "reserve"

@@ -45,7 +45,7 @@ BOOT = """\
 Description=Start the last confirmed generation of clan
 DefaultDependencies=no
 Wants=network-pre.target
-After=local-fs.target systemd-sysctl.service
+After=local-fs.target systemd-sysctl.service ufw.service
 Before=network-pre.target sysinit.target
 RequiresMountsFor=/var/lib/clan /run
 

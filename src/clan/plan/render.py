@@ -89,6 +89,8 @@ def render(
         "keys": [asdict(item) for item in _single(plan, Key, "generator")],
         "checks": [asdict(item) for item in _single(plan, HealthCheck, "name")],
         "state": sorted({item.path for item in _of(plan, State)}),
+        "openings": [asdict(item) for item in _of(plan, Opening)],
+        "forwardings": [item.interface for item in _of(plan, Forwarding)],
         "nftables": _nftables(_of(plan, Opening), _of(plan, Forwarding)),
     }
     content = {file["path"]: file["sha256"] for file in manifest["files"]}

@@ -54,7 +54,7 @@ async def renew(remote: Remote, *, identity: str | None, host_key: str | None) -
 def named_by_others(generations: Iterable[Generation], keys: Iterable[str]) -> bool:
     """Whether machines know each other by these host keys, and must hear of them beforehand."""
     wanted = set(keys)
-    return any(
+    return bool(wanted) and any(
         host["key"] in wanted
         for generation in generations
         for host in generation.manifest["known_hosts"]

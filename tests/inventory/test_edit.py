@@ -58,7 +58,7 @@ CLAN = """
     roles.peer.machines = ["laptop", "laptop"]
 
     [instances.internet.roles.default]
-    machines.vps.settings.jumpHosts = ["me@gate:2222", "nas"]
+    machines.vps.settings.jumpHosts = ["me@gate:2222", "nas", "me@nas"]
 """
 
 
@@ -103,10 +103,11 @@ def test_a_renamed_machine_is_renamed_wherever_it_is_named() -> None:
 
 def test_jump_hosts_that_are_machines_follow_a_renaming() -> None:
     edit = rename_machine(clan(), REGISTRY, "nas", "box")
-    assert b'jumpHosts = ["me@gate:2222", "box"]' in edit.source.text
+    assert b'jumpHosts = ["me@gate:2222", "box", "me@box"]' in edit.source.text
     assert edit.notes == (
         "instances.vpn.roles.peer.settings.controller follows",
         "instances.internet.roles.default.machines.vps.settings.jumpHosts[1] follows",
+        "instances.internet.roles.default.machines.vps.settings.jumpHosts[2] follows",
     )
 
 

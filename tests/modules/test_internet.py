@@ -200,7 +200,7 @@ d = {}
 [instances.internet.roles.default.machines]
 a.settings = { host = "a.example.com", jump_hosts = ["b"] }
 b.settings = { host = "b.example.com", jump_hosts = ["c"] }
-c.settings = { host = "c.example.com", jump_hosts = ["b"] }
+c.settings = { host = "c.example.com", jump_hosts = ["me@b"] }
 d.settings = { host = "d.example.com", jump_hosts = ["a", "b", "c"] }
 """
     assert [fault.split(": ", 2)[2] for fault in desk.faults(text)] == [

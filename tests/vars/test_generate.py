@@ -350,3 +350,54 @@ def test_an_ssh_key_reads_secrets_too(family: Family) -> None:
 
 def test_ids_of_generators_are_written_as_their_folders() -> None:
     assert str(GeneratorId(machine=None, name="ca")) == "shared/ca"
+
+
+def test_what_a_person_said_for_a_silent_machine_is_not_asked_again(family: Family) -> None:
+    asked: list[str] = []
+
+    def person(owner: GeneratorId, prompt: Prompt) -> str:
+        asked.append(f"{owner}/{prompt.name}")
+        return "said"
+
+    family.ask = person
+    key = wireguard()
+    config = changed(
+        made("config", secret=False, make=lambda given: {"value": given.prompts["word"].encode()}),
+        depends=("wireguard-keys-vpn",),
+        prompts=(Prompt(name="word", description="A word"),),
+    )
+    why = "missing; it waits for nas/wireguard-keys-vpn"
+    assert told(family.generate(config, key))[1] == ("nas/config", False, why)
+    family.birthplace = Machines("nas")
+    assert [made for _, made, _ in told(family.generate(config, key))] == [True, True]
+    assert family.store.read("nas", "config", "value") == "said"
+    assert asked == ["nas/config/word"]
+
+
+def test_what_follows_a_key_that_is_due_is_left_whole_until_that_is_made(family: Family) -> None:
+    family.birthplace = Machines("nas")
+    key = wireguard()
+    config = changed(made("config", secret=False, make=Counter()), depends=("wireguard-keys-vpn",))
+    family.generate(config, key)
+    family.birthplace = Machines()
+    due = Request(due=frozenset({GeneratorId(machine="nas", name="wireguard-keys-vpn")}))
+    outcomes = told(family.generate(config, key, request=due))
+    assert [made for _, made, _ in outcomes] == [False, False]
+    assert family.store.read("nas", "config", "value") == "value 1"
+    family.birthplace = Machines("nas")
+    outcomes = told(family.generate(config, key, request=due))
+    assert [made for _, made, _ in outcomes] == [True, True]
+    assert family.store.read("nas", "config", "value") == "value 2"
+
+
+def test_all_that_nobody_is_there_to_say_is_told_at_once(family: Family) -> None:
+    machines = Machines("nas")
+    family.birthplace = machines
+    prompts = (Prompt(name="one", description="One"), Prompt(name="two", description="Two"))
+    asks = [changed(made(name), prompts=prompts) for name in ("first", "second")]
+    with pytest.raises(UsageError) as caught:
+        family.generate(*asks, wireguard())
+    names = ("first/one", "first/two", "second/one", "second/two")
+    said = [f"nas/{name} needs an answer" for name in names]
+    assert caught.value.message.splitlines() == said
+    assert machines.asked == []

@@ -17,16 +17,11 @@ from clan.cli.output import note, say, say_json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from clan.deploy.remote import Remote
     from clan.deploy.supply import Supply
     from clan.deploy.update import Outcome
 
 AT_ONCE = 16
 """Machines that are worked on at once."""
-SPARE = 30.0
-"""Seconds that a confirmation has beyond what the slowest network needs to return."""
-PAUSE = 10.0
-"""Seconds between two tries to reach a machine that is waited for."""
 OFFLINE = 4
 """Exit code when nothing failed, and some machines could not be reached."""
 PACKAGES = ("age", "nftables")
@@ -214,46 +209,33 @@ def _update(
     wait: bool = False,
     as_json: bool = False,
 ) -> None:
-    from clan.deploy.update import Terms, update_all
+    from clan.cli.rounds import Rounds
 
-    asyncio.run(fleet.ensure(dict.fromkeys(chosen, target_host) if target_host else {}))
-    chosen = [*chosen, *asyncio.run(fleet.followers(chosen, at_once=AT_ONCE))]
-    progress = Progress(chosen, quiet=as_json)
-    remotes = [fleet.remote(name, target_host=target_host) for name in chosen]
+    targets = dict.fromkeys(chosen, target_host) if target_host else {}
 
-    def done(outcome: Outcome) -> None:
-        number = f" (generation {outcome.number})" if outcome.number else ""
-        reason = f": {outcome.reason}" if outcome.reason else ""
-        progress(outcome.machine, f"{outcome.state}{number}{reason}")
-
-    async def once(remotes: Sequence[Remote], canary: int) -> list[Outcome]:
-        return await update_all(
-            remotes,
-            [fleet.generation(remote.found.machine) for remote in remotes],
-            [
-                Terms(limit=limit or limit_of(remote), accept_loss=frozenset(accept_loss))
-                for remote in remotes
-            ],
-            leases=fleet.reach.leases,
-            canary=canary,
+    async def run() -> tuple[list[str], list[Outcome]]:
+        await fleet.ensure(chosen, targets)
+        renewed = await fleet.renew(chosen, targets, at_once=AT_ONCE)
+        every = [*chosen, *await fleet.followers(chosen, at_once=AT_ONCE)]
+        rounds = Rounds(
+            fleet=fleet,
+            targets=targets,
+            limit=limit,
+            accept_loss=frozenset(accept_loss),
+            wait=wait,
             at_once=AT_ONCE,
-            say=progress,
-            done=done,
+            progress=Progress(every, quiet=as_json),
         )
+        return every, await rounds.all(every, renewed, canary)
 
-    async def run() -> list[Outcome]:
-        outcomes = await once(remotes, canary)
-        while wait and (away := [o.machine for o in outcomes if o.state == "offline"]):
-            await asyncio.sleep(PAUSE)
-            settled = [outcome for outcome in outcomes if outcome.machine not in away]
-            again = [remote for remote in remotes if remote.found.machine in away]
-            outcomes = settled + await once(again, 0)
-        return outcomes
-
-    outcomes = asyncio.run(run())
+    every, outcomes = asyncio.run(run())
     if as_json:
-        say_json([outcome.to_json() for outcome in outcomes])
-    left = len(chosen) - len(outcomes)
+        say_json([outcome.to_json() | {"due": fleet.due(outcome.machine)} for outcome in outcomes])
+    else:
+        for name in every:
+            if due := fleet.due(name):
+                note(f"{name}: still due at its next update: {', '.join(due)}")
+    left = len(every) - len(outcomes)
     if left and not as_json:
         note(f"{left} more were left alone, as a canary was not updated")
     bad = [outcome.state for outcome in outcomes if not outcome.good]
@@ -261,11 +243,3 @@ def _update(
         sys.exit(1)
     if bad:
         sys.exit(OFFLINE)
-
-
-def limit_of(remote: Remote) -> float:
-    """Return for how long a confirmation is waited for: as the machine's networks need."""
-    from clan.networks.registry import technology
-
-    needs = [technology(route.network.technology).returns_within for route in remote.found.routes]
-    return max(needs, default=0.0) + SPARE

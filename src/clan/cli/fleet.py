@@ -13,9 +13,10 @@ from clan.cli.reach import Reach, straight_to
 from clan.errors import ClanError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from clan.deploy.remote import Remote
+    from clan.deploy.renewal import Renewed
     from clan.model.clan import Clan
     from clan.networks.technology import Context
     from clan.plan.render import Generation
@@ -75,13 +76,18 @@ class Fleet:
             record=lambda key: self.reach.record_host_key(machine, key),
         )
 
-    async def ensure(self, target_hosts: Mapping[str, str]) -> None:
-        """Make the values that are missing; what machines make is asked of those that are there."""
+    async def ensure(self, chosen: Collection[str], target_hosts: Mapping[str, str]) -> None:
+        """Make the values that are missing; what machines make is asked of those that are there.
+
+        Keys that are due on the chosen machines are made anew.
+        """
         from datetime import UTC, datetime
 
         from clan.deploy.birthplace import Machines
         from clan.vars.generate import Making, generate
         from clan.vars.graph import graph
+        from clan.vars.need import Request
+        from clan.vars.rotation import generators_due
 
         making = Making(
             ask=_refuse,
@@ -91,9 +97,73 @@ class Fleet:
                 say=Progress(list(target_hosts) or list(self.clan.machines), quiet=False),
             ),
         )
-        for outcome in await generate(self.reach.store, graph(self.clan), making):
+        declared, store = graph(self.clan), self.reach.store
+        due = {id_ for machine in chosen for id_ in generators_due(store, machine, declared)}
+        request = Request(due=frozenset(due))
+        for outcome in await generate(store, declared, making, request):
             if not outcome.made:
                 note(f"{outcome.id}: {outcome.why}")
+
+    async def renew(
+        self, chosen: Collection[str], target_hosts: Mapping[str, str], *, at_once: int
+    ) -> dict[str, str]:
+        """Have the chosen machines make anew what is due of their own: identity and host key.
+
+        Returns machine -> host key that it is to show next. One that does not do it stays due.
+        """
+        from clan.deploy.renewal import renew
+        from clan.vars.renewal import known_of_due
+
+        store = self.reach.store
+        gate = asyncio.Semaphore(at_once)
+
+        async def one(machine: str, identity: str | None, host_key: str | None) -> Any:
+            async with gate:
+                remote = self.remote(machine, target_host=target_hosts.get(machine))
+                try:
+                    return await renew(remote, identity=identity, host_key=host_key)
+                except ClanError as fault:
+                    return fault
+
+        known = {machine: known_of_due(store, machine) for machine in chosen}
+        due = {machine: keys for machine, keys in known.items() if any(keys)}
+        answers = await asyncio.gather(*(one(machine, *keys) for machine, keys in due.items()))
+        found: dict[str, str] = {}
+        for machine, answer in zip(due, answers, strict=True):
+            if isinstance(answer, ClanError):
+                note(f"{machine}: its own keys stay due: {answer.message}")
+            elif new := self._keep(machine, answer):
+                found[machine] = new
+        return found
+
+    def _keep(self, machine: str, made: Renewed) -> str | None:
+        """Keep what a machine made; return the host key that it is to show, if it does not yet."""
+        from clan.vars.graph import graph
+        from clan.vars.renewal import expect_host_key, keep_host_key, keep_identity
+
+        store = self.reach.store
+        if made.identity is not None:
+            keep_identity(store, graph(self.clan), machine, made.identity)
+            note(f"{machine}: made a new identity; its secrets are encrypted to that one")
+        if made.host_key is None:
+            return None
+        if made.shown:
+            keep_host_key(store, machine, made.host_key)
+            return None
+        expect_host_key(store, machine, made.host_key)
+        return made.host_key
+
+    def showed(self, machine: str, host_key: str) -> None:
+        """Have the new host key that a machine was seen to show be the only one that will do."""
+        from clan.vars.renewal import keep_host_key
+
+        keep_host_key(self.reach.store, machine, host_key)
+
+    def due(self, machine: str) -> list[str]:
+        """List what a machine is still to make anew, in words."""
+        from clan.vars.rotation import rotations
+
+        return [each.called for each in rotations(self.reach.store, machine)]
 
     async def followers(self, chosen: Sequence[str], *, at_once: int) -> list[str]:
         """Return the other machines that only have to learn new public keys of these.
@@ -129,14 +199,23 @@ class Fleet:
         if self.reach.host_key(machine) is None:
             self.reach.record_host_key(machine, " ".join(host_key.split()[:2]))
 
-    def generation(self, machine: str) -> Generation:
-        """Work out what a machine must have, as it would be sent."""
+    def generation(self, machine: str, *, host_key: str | None = None) -> Generation:
+        """Work out what a machine must have, as it would be sent.
+
+        `host_key` is one that it is to show instead of the one that it shows.
+        """
         from clan.plan.build import plan
         from clan.plan.render import render
         from clan.vars.admins import login_keys
 
-        keys = login_keys(self.reach.store.folder)
-        return render(plan(self.clan, machine, self.reach.store, keys), self._sealed)
+        store = self.reach.store
+        shown = next(iter(store.host_keys(machine)), None)
+        return render(
+            plan(self.clan, machine, store, login_keys(store.folder)),
+            self._sealed,
+            identity=store.machine_identity(machine),
+            host_key=host_key or shown,
+        )
 
     def _sealed(self, var: Any) -> bytes:
         sealed = self.reach.store.sealed(var)

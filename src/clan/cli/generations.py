@@ -11,7 +11,7 @@ import click
 
 from clan.cli.command import Command
 from clan.cli.complete import machine_names
-from clan.cli.deploy import AT_ONCE, as_json_option, limit_of, limit_option, target_option
+from clan.cli.deploy import AT_ONCE, as_json_option, limit_option, target_option
 from clan.cli.fleet import Fleet, Progress, each
 from clan.cli.output import note, say, say_json, table, terminal_width
 
@@ -55,6 +55,7 @@ def rollback(
     as_json: bool,
 ) -> None:
     """Switch MACHINE to generation NUMBER, or to the one before the one that runs."""
+    from clan.cli.rounds import limit_of
     from clan.deploy.update import Terms, go_back
     from clan.errors import ClanError
 

@@ -48,8 +48,8 @@ def known_hosts(clan_dir: str | None, reason: str, host: str, key_type: str, key
         expected = _shown(reach, found, f"{key_type} {key}", expected)
         if expected is None:
             sys.exit(HostKeyError.exit_code)
-    if expected is not None:
-        click.echo(f"{host} {expected}")
+    for each in (expected or "").splitlines():
+        click.echo(f"{host} {each}")
 
 
 def _shown(reach: Reach, found: Destination, key: str, expected: str | None) -> str | None:
@@ -84,7 +84,7 @@ def _shown(reach: Reach, found: Destination, key: str, expected: str | None) -> 
         agreed = asyncio.run(confirm(question(meeting, key)))
         verdict = Verdict.ACCEPT if agreed else Verdict.DECLINED
     if verdict is Verdict.EXPECTED:
-        return expected
+        return key
     if verdict is Verdict.ACCEPT:
         reach.record_host_key(found.machine, key)
         return key

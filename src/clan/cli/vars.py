@@ -16,6 +16,8 @@ from clan.cli.vars_desk import Desk, making, run, tell
 from clan.cli.vars_keys import keys
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from clan.vars.need import Request
 
 
@@ -179,6 +181,7 @@ def set_var(option: str | None, id_: str, *, stdin: bool, as_json: bool) -> None
         "clan vars generate",
         "clan vars generate --dry-run",
         "clan vars generate --service wireguard-keys-vpn --regenerate --machine laptop",
+        "clan vars generate --service openssh --regenerate --machine nas",
     ),
 )
 @click.option(
@@ -209,11 +212,13 @@ def generate(
     """Make the values that are missing; what depends on a new one follows.
 
     A secret that is there is replaced only with --regenerate. A key that is born on a machine is
-    asked of the machine; where that does not answer it is made at its next update.
+    asked of the machine; where that does not answer it is made at its next update. So are, always,
+    a machine's host key (`openssh`) and what it decrypts with (`identity`).
     """
     from clan.errors import UsageError
     from clan.inventory.known import known
     from clan.vars.need import Request
+    from clan.vars.renewal import OWN_KEYS, postpone
 
     if regenerate and not (machines or services):
         raise UsageError(
@@ -221,34 +226,44 @@ def generate(
             hint="name a generator with --service, or a machine with --machine, or both",
         )
     desk = Desk.of(option)
-    names = {id_.name for id_ in desk.graph.entries}
+    names = {id_.name for id_ in desk.graph.entries} | set(OWN_KEYS)
+    asked = frozenset(known(each, names, "generator") for each in services)
     request = Request(
         machines=frozenset(known(each, desk.clan.machines, "machine") for each in machines) or None,
-        services=frozenset(known(each, names, "generator") for each in services) or None,
+        services=asked - set(OWN_KEYS) if asked else None,
         regenerate=regenerate,
     )
+    own = asked & set(OWN_KEYS)
+    if own and not regenerate:
+        raise UsageError(
+            f"a machine has its {' and '.join(sorted(own))} from its installation",
+            hint="--regenerate has it make a new one",
+        )
     if dry_run:
-        _show_steps(desk, request, as_json=as_json)
+        _show_steps(desk, request, own, as_json=as_json)
         return
-    outcomes = run(desk, making(desk), request)
+    made_with = making(desk)
+    outcomes = postpone(desk.store, request.machines or desk.clan.machines, own, made_with.stamp())
+    outcomes += run(desk, made_with, request)
     tell(outcomes, _encrypted_anew(desk), as_json=as_json)
     _warn_of_single_admin(desk)
 
 
-def _show_steps(desk: Desk, request: Request, *, as_json: bool) -> None:
+def _show_steps(desk: Desk, request: Request, own: Collection[str], *, as_json: bool) -> None:
     from clan.vars.generate import kept_of
     from clan.vars.need import steps
+    from clan.vars.renewal import with_own
 
-    found = steps(desk.graph, kept_of(desk.store, desk.graph), request)
+    found = [
+        (str(step.entry.id), step.action.value, step.why)
+        for step in steps(desk.graph, kept_of(desk.store, desk.graph), request)
+    ]
+    machines = request.machines or desk.clan.machines
+    found += [(str(id_), "update", "asked for") for id_, _ in with_own(desk.store, machines, own)]
     if as_json:
-        say_json(
-            [
-                {"id": str(step.entry.id), "action": step.action.value, "why": step.why}
-                for step in found
-            ]
-        )
+        say_json([{"id": id_, "action": action, "why": why} for id_, action, why in found])
     elif found:
-        rows = [(str(step.entry.id), _WORDS[step.action.value], step.why) for step in found]
+        rows = [(id_, _WORDS[action], why) for id_, action, why in found]
         say(table(("Generator", "What", "Why"), rows, width=terminal_width()))
     else:
         say("Nothing would change.")
@@ -258,6 +273,7 @@ _WORDS = {
     "make": "would be made",
     "ask": "would be asked of its machine",
     "due": "is due, and left as it is without --regenerate",
+    "update": "would be made at its next update",
 }
 
 

@@ -243,8 +243,9 @@ def _tell_removal(done: Removal) -> None:
     say(f"Removed {done.name}.")
     for id_ in done.rotated:
         say(f"Made anew: {id_}")
-    for machine in done.machines:
-        say(f"Due at the next update of {machine}: its identity, host key and own keys")
+    if done.machines:
+        machines = ", ".join(done.machines)
+        say(f"Made anew at the next update: identity, host key and own keys of {machines}")
     for id_, why in done.by_hand:
         say(f"Left to you: {id_} ({why})")
     if done.rotated or done.machines:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -82,11 +82,13 @@ class Outcome:
 class Terms:
     """What is asked of an update: `limit` in seconds for the confirmation.
 
-    A network that answered before must answer after, but for those in `accept_loss`.
+    A network that answered before must answer after, but for those in `accept_loss`. The login that
+    confirms has to be shown `host_key`, where the machine is to show a new one.
     """
 
     limit: float
     accept_loss: frozenset[str] = frozenset()
+    host_key: str | None = None
 
 
 async def update(
@@ -223,9 +225,12 @@ class Switch:
 
     async def confirm(self, number: int) -> Outcome:
         """Confirm by a fresh login, as often as it takes: the machine's timer ends it."""
+        remote = self.remote
+        if self.terms.host_key is not None:
+            remote = replace(remote, host_key=self.terms.host_key)
         while True:
             try:
-                await self.remote.program("confirm", str(number), stdin=self.token.encode())
+                await remote.program("confirm", str(number), stdin=self.token.encode())
             except ClanError as fault:
                 after = await self.ask_again(fault)
                 if after is not None and after["stage"] == "waiting":

@@ -132,7 +132,7 @@ def rename_machine(inventory: Inventory, registry: Registry, old: str, new: str)
     for _, _, key in _memberships(inventory, old):
         (values if isinstance(key[-1], int) else keys)[key] = new
     found = list(_references(inventory, registry, old))
-    values |= {reference.key: new for reference in found}
+    values |= {reference.key: reference.renamed(new) for reference in found}
     _refuse_nix(
         inventory,
         [f"# in {dotted(key)}: {old} becomes {new}" for key in (*keys, *values)],

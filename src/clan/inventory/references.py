@@ -21,11 +21,19 @@ if TYPE_CHECKING:
 
 
 class Reference(NamedTuple):
-    """A string in settings that is a machine's name, or (not `must`) may be one."""
+    """A string in settings that is a machine's name, or (not `must`) may be one.
+
+    What may be one may also be `user@NAME`; `user` has all up to the name.
+    """
 
     name: str
     key: KeyPath
     must: bool
+    user: str = ""
+
+    def renamed(self, new: str) -> str:
+        """Return the string once the machine is called otherwise."""
+        return f"{self.user}{new}"
 
 
 @cache
@@ -73,7 +81,8 @@ def references(
 def strings(value: Any, key: KeyPath, *, must: bool) -> Iterator[Reference]:
     """Yield the strings of a value: itself, or the elements of a list or table."""
     if isinstance(value, str):
-        yield Reference(value, key, must)
+        user, at, name = ("", "", value) if must else value.rpartition("@")
+        yield Reference(name, key, must, f"{user}{at}")
     elif isinstance(value, list):
         for index, item in enumerate(value):
             yield from strings(item, (*key, index), must=must)

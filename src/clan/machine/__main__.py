@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clan.machine import activate, apply, firewalls, reserve, static, units
+from clan.machine import activate, apply, firewalls, renewal, reserve, static, units
 from clan.machine.files import give_up_others
 from clan.machine.lacks import NOTHING, Given, lacks
 from clan.machine.layout import CONFIRMED, CURRENT, MANIFEST, PROGRAM, Layout, sync, write
@@ -128,19 +128,27 @@ def install(packages: list[str], given: Given) -> dict[str, Any]:
     LAYOUT.prepare()
     with sent() as archive:
         write(LAYOUT.program, _program(archive), 0o755)
-    identity = LAYOUT.own / "age.key"
-    if not identity.exists():
-        draft = LAYOUT.own / ".age.draft"
-        draft.unlink(missing_ok=True)
-        run(["age-keygen", "-o", str(draft)])
-        draft.chmod(0o600)
-        draft.replace(identity)
-        sync(LAYOUT.own)
+    identity = renewal.identity(LAYOUT)
     units.install(LAYOUT.root)
     return {
-        "identity": run(["age-keygen", "-y", str(identity)]).strip(),
+        "identity": identity,
         "host_key": Path("/etc/ssh/ssh_host_ed25519_key.pub").read_text("ascii").strip(),
     }
+
+
+def renew(given: argparse.Namespace) -> dict[str, Any]:
+    """Make the machine's own keys anew, each other than the one that the clan knows."""
+    with activate.alone(LAYOUT, patience=activate.PATIENCE):
+        answer: dict[str, Any] = {}
+        now = activate.activation(LAYOUT)
+        if now is None or not now.under_way:
+            confirmed = LAYOUT.manifest(LAYOUT.chosen(CONFIRMED))
+            renewal.settle_host_key(LAYOUT, confirmed.get("host_key"))
+        if given.identity:
+            answer["identity"] = renewal.identity(LAYOUT, given.identity)
+        if given.host_key:
+            answer["host_key"], answer["shown"] = renewal.host_key(LAYOUT, given.host_key)
+        return answer
 
 
 def uninstall() -> None:
@@ -183,6 +191,7 @@ def main() -> None:
         "install": ["*packages"],
         "uninstall": [],
         "gc": [],
+        "renew": ["--identity", "--host-key"],
     }.items():
         command = commands.add_parser(name)
         for argument in arguments:
@@ -289,6 +298,7 @@ COMMANDS = {
     "install": lambda given: install(given.packages, Given.of(given)),
     "uninstall": lambda _: uninstall(),
     "gc": gc,
+    "renew": renew,
 }
 
 

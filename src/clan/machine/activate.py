@@ -16,7 +16,7 @@ import time
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from clan.machine import apply, packages, reserve, services, static, units
+from clan.machine import apply, packages, renewal, reserve, services, static, units
 from clan.machine.files import give_up_others
 from clan.machine.layout import CONFIRMED, CURRENT, PROGRAM, Layout, boot_id, write
 from clan.machine.system import BusyError, StepError, run
@@ -182,6 +182,7 @@ def activate(layout: Layout, number: int, limit: float, given: Given) -> int:
             give_up_others(layout, after)
             layout.choose(CURRENT, number)
             apply.apply(layout, before, after)
+            renewal.show_host_key(layout, after.get("host_key"))
             apply.check(after)
         except (StepError, OSError) as fault:
             _back(layout, now, str(fault))
@@ -217,6 +218,9 @@ def confirm(layout: Layout, number: int, token: str) -> None:
             raise
         layout.choose(CONFIRMED, number)
         disarm()
+        with contextlib.suppress(StepError, OSError):
+            # Else when it is asked for the next one, or at a boot.
+            renewal.settle_host_key(layout, layout.manifest(number).get("host_key"))
         _end(layout, now, "confirmed", None)
         collect(layout)
         keep_program(layout, number)
@@ -266,6 +270,7 @@ def _start(layout: Layout, number: int, manifest: dict[str, Any]) -> None:
     with contextlib.suppress(OSError):
         give_up_others(layout, manifest)
     layout.choose(CURRENT, number)
+    renewal.settle_host_key(layout, manifest.get("host_key"), booting=True)
     apply.apply(layout, {}, manifest, booting=True)
 
 
@@ -315,6 +320,7 @@ def _back(layout: Layout, now: Activation, reason: str, *, unheard: bool = False
         lambda: reserve.spend(layout),
         lambda: give_up_others(layout, right),
         lambda: layout.choose(CURRENT, number),
+        lambda: renewal.settle_host_key(layout, right.get("host_key")),
         lambda: apply.apply(layout, wrong, right, going_back=True),
         lambda: services.restore(now.services, unheard=unheard),
         lambda: reserve.keep(layout),
@@ -344,6 +350,9 @@ def collect(layout: Layout) -> list[int]:
     for number in gone:
         shutil.rmtree(layout.generation(number))
     static.collect(layout)
+    needed = [layout.manifest(number) for number in layout.numbers() if number]
+    with contextlib.suppress(StepError):
+        renewal.forget_identities(layout, needed)
     return gone
 
 

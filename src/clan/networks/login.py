@@ -236,7 +236,8 @@ class Counter:
             expected = key
             self.settled = True
             self._show()
-        return f"{self.identity.full_name} {expected}\n" if expected else ""
+        known = (expected or "").splitlines()
+        return "".join(f"{self.identity.full_name} {key}\n" for key in known)
 
     async def _take(self, key: str) -> bool:
         identity = self.identity

@@ -17,6 +17,8 @@ PARTS: dict[str, str | None] = {
     "users": "name",
     "links": "name",
     "keys": "generator",
+    "identity": None,
+    "host_key": None,
     "hosts": None,
     "known_hosts": None,
     "authorized_keys": None,
@@ -52,16 +54,21 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]
 
 
 def differ_in_keys_only(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    """Whether two manifests differ, and in nothing but the public keys of tunnels' far ends."""
+    """Whether two manifests differ, and in nothing but public keys of other machines."""
     differ = {change.part for change in changes(before, after)}
-    return differ == {"links"} and _without_keys(before) == _without_keys(after)
+    return (
+        bool(differ)
+        and differ <= {"links", "known_hosts"}
+        and _without_keys(before) == _without_keys(after)
+    )
 
 
-def _without_keys(manifest: Mapping[str, Any]) -> list[Any]:
-    return [
+def _without_keys(manifest: Mapping[str, Any]) -> tuple[list[Any], set[tuple[str, ...]]]:
+    links = [
         {**link, "peers": [{**peer, "public_key": None} for peer in link["peers"]]}
         for link in manifest.get("links", ())
     ]
+    return links, {tuple(host["names"]) for host in manifest.get("known_hosts", ())}
 
 
 def _entries(manifest: Mapping[str, Any], part: str, key: str | None) -> dict[str, str]:

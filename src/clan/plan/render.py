@@ -55,15 +55,25 @@ class Generation:
     files: Mapping[str, bytes]
 
 
-def render(plan: MachinePlan, sealed: Callable[[Var], bytes]) -> Generation:
+def render(
+    plan: MachinePlan,
+    sealed: Callable[[Var], bytes],
+    *,
+    identity: str | None = None,
+    host_key: str | None = None,
+) -> Generation:
     """Make a generation; `sealed` returns a secret as it is encrypted to the machine.
 
+    `identity` is what it is encrypted to, `host_key` the key that its sshd is to show; both public,
+    and None before the machine has them.
     Raises ClanError where two instances want different things at one place.
     """
     files: dict[str, bytes] = {}
     manifest: dict[str, Any] = {
         "format": FORMAT,
         "machine": plan.machine,
+        "identity": identity,
+        "host_key": host_key,
         "packages": sorted({item.name for item in _of(plan, Package)}),
         "static": [_static(item.name) for item in _single(plan, StaticProgram, "name")],
         "files": [_file(item, files, sealed) for item in _single(plan, File, "path")],

@@ -20,7 +20,7 @@ from clan.vars.age import decrypt, encrypt
 from clan.vars.birth import NotReachable
 from clan.vars.folder import Kept, Meta
 from clan.vars.need import EVERYTHING_MISSING, Action, Request, Step, mark, missing, steps
-from clan.vars.readers import Readers
+from clan.vars.readers import Readers, answer_key
 from clan.vars.rotation import Rotation, leave_word, of_generator, settle
 from clan.vars.sandbox import run_script
 
@@ -79,11 +79,7 @@ async def generate(
     kept = kept_of(store, graph)
     todo = steps(graph, kept, request)
     refuse_without_admin(store, todo)
-    answers = {
-        step.entry.id: answered(store, step.entry, kept[step.entry.id], making)
-        for step in todo
-        if step.action is Action.MAKE and step.entry.generator.prompts
-    }
+    answers = answered(store, todo, kept, making)
     born = await _ask_machines(todo, making.birthplace)
     with store.locked():
         workshop = Workshop(store, graph, making.stamp())
@@ -102,15 +98,35 @@ def refuse_without_admin(store: Store, todo: Iterable[Step]) -> None:
         Readers.of(store).of_file(None, None)
 
 
-def answered(store: Store, entry: Entry, kept: Kept | None, making: Making) -> dict[str, str]:
-    """Return the answer to each prompt: what was set before, else what a person says now."""
-    waiting = {} if kept is None else kept.answers
-    found = {}
-    for prompt in entry.generator.prompts:
-        if prompt.name in waiting:
-            found[prompt.name] = decrypt(waiting[prompt.name], store.identity()).decode()
-        else:
-            found[prompt.name] = making.ask(entry.id, prompt)
+def answered(
+    store: Store, todo: Iterable[Step], kept: Mapping[GeneratorId, Kept | None], making: Making
+) -> dict[GeneratorId, dict[str, str]]:
+    """Return the answer to each prompt: what was set before, else what a person says now.
+
+    Where nobody can be asked, raises ClanError with everything that has to be.
+    """
+    found: dict[GeneratorId, dict[str, str]] = {}
+    faults: list[ClanError] = []
+    for step in todo:
+        if step.action is not Action.MAKE or not step.entry.generator.prompts:
+            continue
+        id_ = step.entry.id
+        there = kept[id_]
+        waiting = {} if there is None else there.answers
+        given = found[id_] = {}
+        for prompt in step.entry.generator.prompts:
+            try:
+                if prompt.name in waiting:
+                    given[prompt.name] = decrypt(waiting[prompt.name], store.identity()).decode()
+                else:
+                    given[prompt.name] = making.ask(id_, prompt)
+            except ClanError as fault:
+                faults.append(fault)
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        said = "\n".join(each.message for each in faults)
+        raise type(faults[0])(said, hint=faults[0].hint)
     return found
 
 
@@ -153,17 +169,19 @@ class Workshop:
     ) -> list[Outcome]:
         """Do what is to be done: another command may have done some of it meanwhile."""
         outcomes = []
+        waiting: set[GeneratorId] = set()
         for step in steps(self.graph, self.kept, request):
             id_ = step.entry.id
             if step.action is Action.DUE:
                 outcomes.append(Outcome(id=id_, made=False, why=step.why))
             elif step.action is Action.MAKE:
-                outcomes.append(self._run(step, answers.get(id_)))
+                outcomes.append(self._run(step, answers.get(id_), waiting))
             elif id_ in born:
                 self.receive(step.entry, born[id_])
                 outcomes.append(Outcome(id=id_, made=True, why=step.why))
             else:
                 outcomes.append(self._postpone(step))
+                waiting.add(id_)
         return outcomes
 
     def _postpone(self, step: Step) -> Outcome:
@@ -185,15 +203,37 @@ class Workshop:
         if entry.id.machine is not None:
             settle(self.store, entry.id.machine, of_generator(entry.id.name))
 
-    def _run(self, step: Step, answers: Mapping[str, str] | None) -> Outcome:
+    def _run(
+        self, step: Step, answers: Mapping[str, str] | None, waiting: set[GeneratorId]
+    ) -> Outcome:
         entry = step.entry
         for each in entry.depends:
-            if missing(self.graph.entries[each], self.kept[each]):
+            due = each in waiting and not step.asked
+            if due or missing(self.graph.entries[each], self.kept[each]):
+                self._keep_answers(entry, answers or {})
+                waiting.add(entry.id)
                 return Outcome(id=entry.id, made=False, why=f"{step.why}; it waits for {each}")
         if answers is None and entry.generator.prompts:
             raise ClanError(f"{entry.id} was changed by another command", hint="try again")
         self.run(entry, answers or {})
         return Outcome(id=entry.id, made=True, why=step.why)
+
+    def _keep_answers(self, entry: Entry, answers: Mapping[str, str]) -> None:
+        """Keep what a person said until the generator can run, so that nobody is asked twice."""
+        kept = self.kept[entry.id] or Kept()
+        new = {name: text for name, text in answers.items() if name not in kept.answers}
+        if not new:
+            return
+        meta = kept.meta or Meta(serial=os.urandom(8).hex(), made=self.now)
+        admins = self.readers.of_file(None, None)
+        recipients = {**meta.recipients, **{answer_key(name): admins for name in new}}
+        sealed = {name: encrypt(text.encode(), admins) for name, text in new.items()}
+        after = replace(
+            kept,
+            meta=replace(meta, recipients=recipients),
+            answers={**kept.answers, **sealed},
+        )
+        self._keep(entry, after)
 
     def run(self, entry: Entry, answers: Mapping[str, str]) -> None:
         """Run a generator and keep what it makes, encrypted. Raises ClanError when it fails."""

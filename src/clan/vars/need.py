@@ -42,6 +42,8 @@ class Step:
     why: str
     replace: bool = False
     """Values that are there will be others afterwards."""
+    asked: bool = False
+    """It was asked for, and does not only follow another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +51,14 @@ class Request:
     """What was asked for: `machines` and `services` (names of generators) narrow it, None is all.
 
     `regenerate` replaces what these select, whatever is there; with `machines` just their own, for
-    others use a shared value too. `only` narrows it to these ids.
+    others use a shared value too. `only` narrows it to these ids. `due` are replaced besides.
     """
 
     machines: frozenset[str] | None = None
     services: frozenset[str] | None = None
     regenerate: bool = False
     only: frozenset[GeneratorId] | None = None
+    due: frozenset[GeneratorId] = frozenset()
 
     def selects(self, entry: Entry) -> bool:
         """Whether a generator was asked for."""
@@ -67,6 +70,8 @@ class Request:
 
     def replaces(self, entry: Entry) -> bool:
         """Whether a generator's values are to be replaced."""
+        if entry.id in self.due:
+            return True
         others_too = self.machines is not None and entry.id.machine is None
         return self.regenerate and not others_too and self.selects(entry)
 
@@ -128,7 +133,7 @@ def _step(
     if there is None or len(lacking) == len(entry.kept()):
         return Step(entry=entry, action=run, why="missing")
     if asked:
-        return Step(entry=entry, action=run, why="asked for", replace=True)
+        return Step(entry=entry, action=run, why="asked for", replace=True, asked=True)
     why = next(_changed(entry, there, kept, replaced, lacking), None)
     if why is None:
         return None

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 from clan.errors import ClanError
 from clan.system.files import write_atomic
 from clan.vars.graph import DUE_FILE
+from clan.vars.names import GeneratorId
 from clan.vars.store import PER_MACHINE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from clan.vars.graph import Graph
     from clan.vars.store import Store
 
 IDENTITY = "identity"
@@ -47,6 +49,12 @@ class Rotation:
         """The generator's name, or None for what no generator makes."""
         return self.what.removeprefix(_GENERATOR) if self.what.startswith(_GENERATOR) else None
 
+    @property
+    def called(self) -> str:
+        """What it is, in words for people."""
+        words = {IDENTITY: "its identity", HOST_KEY: "its host key"}
+        return words.get(self.what) or f"the key of {self.generator}"
+
 
 def of_generator(name: str) -> str:
     """Return what a rotation of a generator's key is called."""
@@ -61,6 +69,20 @@ def rotations(store: Store, machine: str) -> tuple[Rotation, ...]:
     except FileNotFoundError:
         return ()
     return _parse(data, path)
+
+
+def generators_due(store: Store, machine: str, graph: Graph) -> tuple[GeneratorId, ...]:
+    """Return the machine's generators whose keys are to be replaced. Raises ClanError.
+
+    One that nothing declares any more is not due.
+    """
+    found = []
+    for each in rotations(store, machine):
+        id_ = GeneratorId(machine=machine, name=each.generator or "")
+        entry = graph.entries.get(id_)
+        if entry is not None and entry.generator.born_on_machine and each.replace:
+            found.append(id_)
+    return tuple(found)
 
 
 def _parse(data: bytes, path: Path) -> tuple[Rotation, ...]:

@@ -32,7 +32,11 @@ if TYPE_CHECKING:
     from clan.vars.names import GeneratorId
 
 HOST_KEY = ("openssh", "ssh.id_ed25519.pub")
-"""Generator and file of a machine's public host key."""
+"""Generator and file of a machine's public host key.
+
+While the machine goes from one key to the next the file has two lines: what it shows, and what it
+will show once that is confirmed.
+"""
 MACHINE_IDENTITY = ("identity", "age.pub")
 """Generator and file of a machine's age recipient: what its secrets are encrypted to."""
 PER_MACHINE = "per-machine"
@@ -156,9 +160,13 @@ class Store:
         return path
 
     def host_key(self, machine: str) -> str | None:
-        """Return the machine's public host key, `ssh-ed25519 AAAA…`, or None before it is known."""
-        written = self.read(machine, *HOST_KEY)
-        return " ".join(written.split()[:2]) if written else None
+        """Return what the machine may show, `ssh-ed25519 AAAA…` a line; None before it is known."""
+        return "\n".join(self.host_keys(machine)) or None
+
+    def host_keys(self, machine: str) -> list[str]:
+        """Return the host key that the machine shows, and after it one that it is to show."""
+        written = self.read(machine, *HOST_KEY) or ""
+        return [" ".join(line.split()[:2]) for line in written.splitlines() if line.strip()]
 
     def machine_identity(self, machine: str) -> str | None:
         """Return the recipient that the machine decrypts with, or None before it is installed."""

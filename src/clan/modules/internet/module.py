@@ -162,7 +162,11 @@ def peer(member: RoleMember, target: Target | None) -> Peer:
 def circles(members: Mapping[str, RoleMember]) -> Iterator[Fault]:
     """Yield one fault for each circle of machines that are reached through each other."""
     through = {
-        name: [jump for jump in DefaultSettings.of(member).jump_hosts if jump in members]
+        name: [
+            jump.rpartition("@")[2]
+            for jump in DefaultSettings.of(member).jump_hosts
+            if jump.rpartition("@")[2] in members
+        ]
         for name, member in members.items()
     }
     done: set[str] = set()

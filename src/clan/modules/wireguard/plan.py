@@ -214,8 +214,9 @@ def names(instance: Instance, clan: Clan, values: Values) -> Iterator[HostName |
         for each in full:
             yield HostName(name=each, addresses=addresses)
         generator, file = HOST_KEY
-        key = values.public(Var(machine=member, generator=generator, file=file))
-        if key is not None:
+        known = values.public(Var(machine=member, generator=generator, file=file)) or ""
+        # Two while the machine goes from one key to the next.
+        for key in known.splitlines():
             yield KnownHost(names=(*full, *addresses), key=" ".join(key.split()[:2]))
 
 

@@ -117,12 +117,7 @@ def install(packages: list[str]) -> dict[str, Any]:
         write(LAYOUT.program, archive.read(PREFIX + PROGRAM), 0o755)
     identity = LAYOUT.own / "age.key"
     if not identity.exists():
-        draft = LAYOUT.own / ".age.draft"
-        draft.unlink(missing_ok=True)
-        run(["age-keygen", "-o", str(draft)])
-        draft.chmod(0o600)
-        draft.replace(identity)
-        sync(LAYOUT.own)
+        write(identity, run(["age-keygen"]).encode("ascii"), 0o600)
     units.install(LAYOUT.root)
     return {
         "identity": run(["age-keygen", "-y", str(identity)]).strip(),

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.machine.kill import killed_at_each_step
 from tests.machine.test_layout import with_generations
 
 from clan.machine import activate
 from clan.machine.activate import Activation, activation, confirm, uptime
-from clan.machine.layout import CONFIRMED, CURRENT, boot_id
+from clan.machine.layout import CONFIRMED, CURRENT, Layout, boot_id
 from clan.machine.system import BusyError, StepError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
-
-    from clan.machine.layout import Layout
 
 
 @pytest.fixture
@@ -119,3 +120,20 @@ def test_only_the_last_few_are_kept(tmp_path: Path) -> None:
     layout.choose(CONFIRMED, 1)
     assert activate.collect(layout) == [3, 4, 5, 6, 7, 8]
     assert layout.numbers() == [0, 1, 2, 9, 10, 11]
+
+
+def test_a_generation_that_is_half_removed_is_none(tmp_path: Path) -> None:
+    def fresh() -> Callable[[], object]:
+        shutil.rmtree(tmp_path / "disk", ignore_errors=True)
+        layout = with_generations(tmp_path / "disk", *range(1, 8))
+        for number in range(1, 8):
+            for name in "abcdefgh":
+                (layout.generation(number) / name).write_text("its own")
+        return lambda: activate.collect(layout)
+
+    layout = Layout(root=tmp_path / "disk")
+    for _ in killed_at_each_step(fresh):
+        for number in layout.numbers()[1:]:
+            assert len(list(layout.generation(number).iterdir())) == 9
+    activate.collect(layout)
+    assert {each.name for each in layout.generations.iterdir()} == set("034567")

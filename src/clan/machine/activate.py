@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from clan.machine import apply, packages, renewal, reserve, services, static, units
 from clan.machine.files import give_up_others
-from clan.machine.layout import CONFIRMED, CURRENT, PROGRAM, Layout, boot_id, write
+from clan.machine.layout import CONFIRMED, CURRENT, PROGRAM, Layout, boot_id, sync, write
 from clan.machine.system import BusyError, StepError, run
 
 if TYPE_CHECKING:
@@ -347,8 +347,14 @@ def collect(layout: Layout) -> list[int]:
     chosen = {layout.chosen(CURRENT), layout.chosen(CONFIRMED), 0}
     spare = [number for number in layout.numbers() if number not in chosen]
     gone = spare[: max(0, len(spare) - KEPT + len(chosen - {0}))]
+    for left in layout.generations.glob(".gone-*"):
+        shutil.rmtree(left)
     for number in gone:
-        shutil.rmtree(layout.generation(number))
+        # Without its name first: half of a generation must not pass for one.
+        nameless = layout.generations / f".gone-{number}"
+        layout.generation(number).rename(nameless)
+        sync(layout.generations)
+        shutil.rmtree(nameless)
     static.collect(layout)
     needed = [layout.manifest(number) for number in layout.numbers() if number]
     with contextlib.suppress(StepError):

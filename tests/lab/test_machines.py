@@ -164,9 +164,9 @@ def test_a_repository_that_was_tampered_with_is_refused(lab: Lab) -> None:
     script = """
 set -e
 mkdir -p /srv/deb/dists/lab && cd /srv/deb/dists/lab
-curl -fsS http://deb.lab/dists/lab/InRelease | sed 's/^Suite: lab/Suite: bad/' >InRelease
+curl -fsS http://deb.lab/12/dists/lab/InRelease | sed 's/^Suite: lab/Suite: bad/' >InRelease
 systemd-run --quiet --unit=deb python3 -m http.server 8000 --directory /srv/deb
-sed -i 's,http://deb.lab/,http://localhost:8000/,' /etc/apt/sources.list.d/lab.sources
+sed -i 's,http://deb.lab/12,http://localhost:8000,' /etc/apt/sources.list.d/lab.sources
 until curl -fsS -o /dev/null http://localhost:8000/; do sleep 0.05; done
 apt-get update
 """
@@ -233,7 +233,7 @@ def test_a_machine_moves_while_it_runs(lab: Lab) -> None:
     until(20, lambda: "2001:db8:3::12" in addresses(lab, "laptop"))
     assert not any(a.startswith("192.168.") for a in addresses(lab, "laptop"))
     assert lab.unit("laptop").leader() == leader
-    lab.exec("laptop", ["curl", "-fsS", "http://deb.lab/key.asc"])
+    lab.exec("laptop", ["curl", "-fsS", "http://deb.lab/12/key.asc"])
     lab.move("laptop", "home")
     until(20, lambda: addresses(lab, "laptop") == ("192.168.1.11", "2001:db8:2::12"))
 

@@ -177,7 +177,7 @@ class Mirror:
         self.office.lab.exec("mirror", serve)
         wait = "until ss -Hltn sport = :80 | grep -q .; do sleep 0.1; done"
         self.office.lab.exec("mirror", ["timeout", "30", "sh", "-c", wait])
-        shell(self.office, f"sed -i s,deb.lab/,mirror.example/debian/, {SOURCE}")
+        shell(self.office, f"sed -i s,deb.lab/12,mirror.example/debian, {SOURCE}")
 
     def mend(self) -> None:
         """Serve what the repository has, and let nas forget what it fetched."""
@@ -258,7 +258,7 @@ def test_a_program_that_cannot_be_built_is_installed_as_a_package(office: Office
         "nas", ["env", f"PYTHONPATH={sent}", "python3", "-c", can], check=False
     ).returncode:
         pytest.skip("this computer's kernel has WireGuard")
-    shell(office, f"sed -i 's,https://mirror.example/debian/,http://deb.lab/,' {SOURCE}")
+    shell(office, f"sed -i s,https://mirror.example/debian,http://deb.lab/12, {SOURCE}")
     shutil.rmtree(at_admin(lab.state).folder)
     office.wants(nas=wish("tunnel"))
     clan = lab.clan_dir / "clan.toml"

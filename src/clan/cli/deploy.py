@@ -15,7 +15,7 @@ from clan.cli.fleet import Fleet, Progress
 from clan.cli.output import note, say, say_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from clan.deploy.supply import Supply
     from clan.deploy.update import Outcome
@@ -37,6 +37,13 @@ limit_option = click.option(
     help="Go back unless a fresh login confirms within this time (default: what the machine's "
     "slowest network needs to return, and 30 s).",
 )
+loss_option = click.option(
+    "--accept-loss",
+    multiple=True,
+    metavar="NETWORK",
+    shell_complete=instance_names,
+    help="Confirm although this network does not answer any more.",
+)
 
 
 @click.command(
@@ -47,14 +54,18 @@ limit_option = click.option(
 @as_json_option
 @click.pass_obj
 def plan(option: str | None, machine: str, *, as_json: bool) -> None:
-    """Show all that MACHINE must have, whether it exists yet or not."""
+    """Show all that MACHINE must have, whether it exists yet or not.
+
+    Values that are not there yet are listed as due, with what makes them.
+    """
     fleet = Fleet.of(option)
     (name,) = fleet.chosen([machine], [])
-    generation = fleet.generation(name)
+    generation, lacks = fleet.outlook(name)
     if as_json:
-        say_json(dict(generation.manifest))
+        say_json({**generation.manifest, "due": lacks})
         return
     _show_changes({}, generation.manifest, nothing=f"{name} needs nothing")
+    _show_due(lacks)
 
 
 @click.command(
@@ -68,7 +79,7 @@ def diff(option: str | None, machine: str, *, as_json: bool) -> None:
     """Show what an update would change on MACHINE, against what it has now."""
     fleet = Fleet.of(option)
     (name,) = fleet.chosen([machine], [])
-    generation = fleet.generation(name)
+    generation, lacks = fleet.outlook(name)
     running = asyncio.run(fleet.remote(name).run("cat /var/lib/clan/current/manifest.json || true"))
     before = json.loads(running or b"{}")
     if as_json:
@@ -78,6 +89,7 @@ def diff(option: str | None, machine: str, *, as_json: bool) -> None:
         say_json([{"part": c.part, "sign": c.sign, "what": c.what} for c in found])
         return
     _show_changes(before, generation.manifest, nothing=f"{name} has all of it")
+    _show_due(lacks)
 
 
 def _show_changes(before: dict[str, Any], after: Any, *, nothing: str) -> None:
@@ -92,6 +104,13 @@ def _show_changes(before: dict[str, Any], after: Any, *, nothing: str) -> None:
         say(f"  {click.style(change.sign, fg=colours[change.sign])} {change.what}")
     if part is None:
         say(nothing)
+
+
+def _show_due(lacks: Mapping[str, str]) -> None:
+    if lacks:
+        say(click.style("due", bold=True))
+    for var, why in lacks.items():
+        say(f"  {click.style('?', fg='yellow')} {var}: {why}")
 
 
 @click.command(
@@ -155,13 +174,7 @@ def install(
 @click.option("--canary", type=click.IntRange(0), default=0, metavar="N", help="First only N.")
 @limit_option
 @target_option
-@click.option(
-    "--accept-loss",
-    multiple=True,
-    metavar="NETWORK",
-    shell_complete=instance_names,
-    help="Confirm although this network does not answer any more.",
-)
+@loss_option
 @click.option("--wait", is_flag=True, help="Wait for machines that are offline.")
 @as_json_option
 @click.pass_obj
@@ -184,6 +197,7 @@ def update(
     """
     fleet = Fleet.of(option)
     chosen = fleet.chosen(machines, tags)
+    fleet.has_networks(accept_loss)
     if target_host and len(chosen) != 1:
         raise click.UsageError("--target-host goes with one machine")
     _update(

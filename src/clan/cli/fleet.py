@@ -13,11 +13,13 @@ from clan.cli.reach import Reach, straight_to
 from clan.errors import ClanError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from clan.deploy.remote import Remote
     from clan.deploy.renewal import Renewed
     from clan.model.clan import Clan
+    from clan.model.exports import Var
+    from clan.model.plan import MachinePlan
     from clan.networks.technology import Context
     from clan.plan.render import Generation
 
@@ -47,21 +49,28 @@ class Fleet:
 
         Raises UsageError with the nearest name for one that is not there.
         """
-        from clan.networks.routes import named
+        from clan.networks.routes import named, near
 
         found: dict[str, None] = {}
         for name in names:
             machine = named(self.clan, name)
             if machine is None:
-                near = did_you_mean(name, self.clan.machines)
-                raise UsageError(f"the clan has no machine {name!r}", hint=near)
+                raise UsageError(f"the clan has no machine {name!r}", hint=near(self.clan, name))
             found[machine] = None
         for tag in tags:
             if tag not in self.clan.tags:
-                near = did_you_mean(tag, self.clan.tags)
-                raise UsageError(f"no machine has the tag {tag!r}", hint=near)
+                nearest = did_you_mean(tag, self.clan.tags)
+                raise UsageError(f"no machine has the tag {tag!r}", hint=nearest)
             found |= dict.fromkeys(self.clan.tags[tag])
         return list(found if names or tags else self.clan.machines)
+
+    def has_networks(self, names: Iterable[str]) -> None:
+        """Raise UsageError, with the nearest name, for what is no network of the clan."""
+        there = [name for name, found in self.clan.exports.items() if found.networking]
+        for name in names:
+            if name not in there:
+                nearest = did_you_mean(name, there)
+                raise UsageError(f"the clan has no network {name!r}", hint=nearest)
 
     def remote(
         self, machine: str, *, target_host: str | None = None, policy: str = "strict"
@@ -210,25 +219,54 @@ class Fleet:
 
         `host_key` is one that it is to show instead of the one that it shows.
         """
-        from clan.plan.build import plan
         from clan.plan.render import render
-        from clan.vars.admins import login_keys
 
         store = self.reach.store
         shown = next(iter(store.host_keys(machine)), None)
         return render(
-            plan(self.clan, machine, store, login_keys(store.folder)),
+            self._plan(machine),
             self._sealed,
             identity=store.machine_identity(machine),
             host_key=host_key or shown,
         )
 
-    def _sealed(self, var: Any) -> bytes:
+    def outlook(self, machine: str) -> tuple[Generation, dict[str, str]]:
+        """Work out what a machine must have before all of it is there.
+
+        Returns the generation, in which secrets that are not there are empty, and the id of each
+        var that it lacks -> why. It is for showing and comparing, not for sending.
+        """
+        from clan.plan.build import due
+        from clan.plan.render import render
+        from clan.vars.names import var_id
+
+        store, planned = self.reach.store, self._plan(machine)
+        lacks = {var_id(each.var): each.why for each in due(planned)}
+
+        def sealed(var: Var) -> bytes:
+            data = store.sealed(var)
+            if data is None:
+                lacks[var_id(var)] = "`clan vars generate` makes it"
+            return data or b""
+
+        shown = next(iter(store.host_keys(machine)), None)
+        identity = store.machine_identity(machine)
+        return render(planned, sealed, identity=identity, host_key=shown), lacks
+
+    def _plan(self, machine: str) -> MachinePlan:
+        from clan.plan.build import plan
+        from clan.vars.admins import login_keys
+
+        store = self.reach.store
+        return plan(self.clan, machine, store, login_keys(store.folder))
+
+    def _sealed(self, var: Var) -> bytes:
+        from clan.vars.names import var_id
+
         sealed = self.reach.store.sealed(var)
         if sealed is None:
             raise ClanError(
-                f"the var {var.generator}/{var.file} of {var.machine} is not there yet",
-                hint="`clan vars generate` makes it",
+                f"the var {var_id(var)} is not there yet", hint="`clan vars generate` makes it"
             )
         return sealed
 

@@ -83,7 +83,7 @@ def _failing_as_ssh_does() -> Iterator[None]:
         "clan ssh admin@nas -- systemctl status",
         "clan ssh --explain --action bulk nas true",
         "clan ssh --network tor nas",
-        "clan ssh --ssh-option LocalForward=8080:localhost:80 nas",
+        "clan ssh --ssh-option 'LocalForward=8080 localhost:80' nas",
     ),
 )
 @click.argument("destination", metavar="[USER@]MACHINE", shell_complete=machine_names)

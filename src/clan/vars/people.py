@@ -50,7 +50,6 @@ def add_admin(store: Store, graph: Graph, admin: Admin) -> list[GeneratorId]:
     Run again after a crash, it goes on. Raises ClanError when the name or the key is another's, or
     when this computer's admin cannot read a secret.
     """
-    path_of(store.folder, admin.name)  # a name that cannot be a file's is the first thing to say
     admin = replace(admin, key=recipient(admin.key))
     with store.locked():
         for other in read_admins(store.folder).values():

@@ -79,7 +79,8 @@ class Fleet:
     async def ensure(self, chosen: Collection[str], target_hosts: Mapping[str, str]) -> None:
         """Make the values that are missing; what machines make is asked of those that are there.
 
-        Keys that are due on the chosen machines are made anew.
+        Keys that are due on the chosen machines are made anew. Nobody is asked: what follows such
+        a key and asks for something is left due. Raises ClanError for what is missing and asks.
         """
         from datetime import UTC, datetime
 
@@ -90,7 +91,7 @@ class Fleet:
         from clan.vars.rotation import generators_due
 
         making = Making(
-            ask=_refuse,
+            ask=None,
             now=lambda: datetime.now(UTC),
             birthplace=Machines(
                 remote=lambda name: self.remote(name, target_host=target_hosts.get(name)),
@@ -225,13 +226,6 @@ class Fleet:
                 hint="`clan vars generate` makes it",
             )
         return sealed
-
-
-def _refuse(generator: Any, prompt: Any) -> str:
-    raise ClanError(
-        f"{generator} asks for {prompt.name}: {prompt.description}",
-        hint="`clan vars generate` asks for it",
-    )
 
 
 class Progress:

@@ -25,7 +25,7 @@ from clan.vars.rotation import Rotation, leave_word, of_generator, settle
 from clan.vars.sandbox import run_script
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from datetime import datetime
 
     from clan.model.generator import Prompt
@@ -43,10 +43,11 @@ class Making:
     """What making values needs of the world.
 
     `ask` returns a person's answer to a prompt of a generator, and raises ClanError when there is
-    nobody to ask; `now` is in UTC.
+    nobody to ask. With None nobody is asked, and values that are there are left due. `now` is in
+    UTC.
     """
 
-    ask: Callable[[GeneratorId, Prompt], str]
+    ask: Callable[[GeneratorId, Prompt], str] | None
     now: Callable[[], datetime]
     birthplace: Birthplace = field(default_factory=NotReachable)
 
@@ -103,7 +104,8 @@ def answered(
 ) -> dict[GeneratorId, dict[str, str]]:
     """Return the answer to each prompt: what was set before, else what a person says now.
 
-    Where nobody can be asked, raises ClanError with everything that has to be.
+    Where nobody is to be asked, what only follows another has none, and is left due. Where nobody
+    can be asked, raises ClanError with everything that has to be.
     """
     found: dict[GeneratorId, dict[str, str]] = {}
     faults: list[ClanError] = []
@@ -113,13 +115,15 @@ def answered(
         id_ = step.entry.id
         there = kept[id_]
         waiting = {} if there is None else there.answers
+        if making.ask is None and step.follows and _unanswered(step.entry, waiting):
+            continue
         given = found[id_] = {}
         for prompt in step.entry.generator.prompts:
             try:
                 if prompt.name in waiting:
                     given[prompt.name] = decrypt(waiting[prompt.name], store.identity()).decode()
                 else:
-                    given[prompt.name] = making.ask(id_, prompt)
+                    given[prompt.name] = (making.ask or _ask_nobody)(id_, prompt)
             except ClanError as fault:
                 faults.append(fault)
     if len(faults) == 1:
@@ -128,6 +132,17 @@ def answered(
         said = "\n".join(each.message for each in faults)
         raise type(faults[0])(said, hint=faults[0].hint)
     return found
+
+
+def _unanswered(entry: Entry, answers: Collection[str]) -> list[str]:
+    return [prompt.name for prompt in entry.generator.prompts if prompt.name not in answers]
+
+
+def _ask_nobody(owner: GeneratorId, prompt: Prompt) -> str:
+    raise ClanError(
+        f"{owner} asks for {prompt.name}: {prompt.description}",
+        hint="`clan vars generate` asks for it",
+    )
 
 
 async def _ask_machines(
@@ -214,6 +229,12 @@ class Workshop:
                 waiting.add(entry.id)
                 return Outcome(id=entry.id, made=False, why=f"{step.why}; it waits for {each}")
         if answers is None and entry.generator.prompts:
+            if step.follows:
+                waiting.add(entry.id)
+                kept = self.kept[entry.id] or Kept()
+                asked = ", ".join(_unanswered(entry, kept.answers))
+                why = f"{step.why}; left as it is until `clan vars generate` asks for {asked}"
+                return Outcome(id=entry.id, made=False, why=why)
             raise ClanError(f"{entry.id} was changed by another command", hint="try again")
         self.run(entry, answers or {})
         return Outcome(id=entry.id, made=True, why=step.why)

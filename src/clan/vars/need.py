@@ -45,6 +45,11 @@ class Step:
     asked: bool = False
     """It was asked for, and does not only follow another."""
 
+    @property
+    def follows(self) -> bool:
+        """Whether values that are there are made again because of others, unasked."""
+        return self.replace and not self.asked
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:

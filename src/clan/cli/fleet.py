@@ -162,9 +162,13 @@ class Fleet:
 
     def due(self, machine: str) -> list[str]:
         """List what a machine is still to make anew, in words."""
-        from clan.vars.rotation import rotations
+        from clan.vars.graph import graph
+        from clan.vars.rotation import outstanding, rotations
 
-        return [each.called for each in rotations(self.reach.store, machine)]
+        store = self.reach.store
+        if not rotations(store, machine):
+            return []
+        return [each.called for each in outstanding(store, machine, graph(self.clan))]
 
     async def followers(self, chosen: Sequence[str], *, at_once: int) -> list[str]:
         """Return the other machines that only have to learn new public keys of these.

@@ -136,7 +136,8 @@ def _step(
     run = Action.ASK if entry.generator.born_on_machine else Action.MAKE
     lacking = missing(entry, there)
     if there is None or len(lacking) == len(entry.kept()):
-        return Step(entry=entry, action=run, why="missing")
+        # A machine may have a key that the clan does not know any more.
+        return Step(entry=entry, action=run, why="missing", replace=asked and run is Action.ASK)
     if asked:
         return Step(entry=entry, action=run, why="asked for", replace=True, asked=True)
     why = next(_changed(entry, there, kept, replaced, lacking), None)

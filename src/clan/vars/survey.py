@@ -16,7 +16,7 @@ from clan.vars.generate import kept_of
 from clan.vars.names import GeneratorId, is_plain, var_id
 from clan.vars.need import Action, steps
 from clan.vars.readers import Readers, answer_key, stored
-from clan.vars.rotation import rotations
+from clan.vars.rotation import outstanding
 from clan.vars.store import HOST_KEY, MACHINE_IDENTITY, PER_MACHINE, SHARED
 
 if TYPE_CHECKING:
@@ -107,8 +107,8 @@ def check(store: Store, graph: Graph, machines: Collection[str]) -> list[Finding
             found += _secrets(readers, entry, there, identity)
     for machine in machines:
         found += [
-            Finding(id=machine, message=f"{each.what} is due: {each.why}", wrong=False)
-            for each in rotations(store, machine)
+            Finding(id=machine, message=f"{each.called} is due: {each.why}", wrong=False)
+            for each in outstanding(store, machine, graph)
         ]
     for path in leftovers(store, graph, machines):
         name = str(path.relative_to(store.folder))

@@ -219,6 +219,26 @@ def test_who_leaves_has_no_key_any_more(office: Story, tmp_path: Path) -> None:
     assert all(outcome["state"] == "unchanged" for outcome in office.update())
 
 
+def test_a_machine_that_is_waited_for_makes_what_is_due_when_it_is_back(office: Story) -> None:
+    old = office.shown("m3"), office.on("m3", "wg show vpn public-key")
+    regenerate(office, "m3")
+    office.lab.cut(Cut(what="m3"))
+    words = ("--service", "wireguard-keys-vpn", "--regenerate", "--machine", "m3")
+    office.clan("vars", "generate", *words, check=True)
+    assert len(office.due("m3")) == 3
+    run = office.begin("machines", "update", "m3", "--wait")
+    assert run.stderr is not None
+    while "m3  offline" not in (said := run.stderr.readline()):
+        assert said, "it ended"
+    office.lab.restore()
+    _, errors = run.communicate(timeout=300)
+    assert run.returncode == 0, errors
+    assert office.due("m3") == [], errors
+    assert office.shown("m3") != old[0]
+    assert office.on("m3", "wg show vpn public-key") != old[1]
+    office.all_is_well(*MACHINES)
+
+
 def test_an_older_generation_is_decrypted_still(office: Story) -> None:
     """The machine keeps the identity as long as it keeps a generation that needs it."""
     older, value = office.whole("m2")["confirmed"], office.on("m2", "cat /etc/token")

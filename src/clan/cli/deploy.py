@@ -221,12 +221,13 @@ def _update(
     )
     found = asyncio.run(rounds.update(chosen, canary))
     outcomes = [outcome for outcome in found.values() if outcome is not None]
+    due = fleet.due(found)
     if as_json:
-        say_json([outcome.to_json() | {"due": fleet.due(outcome.machine)} for outcome in outcomes])
+        say_json([outcome.to_json() | {"due": due[outcome.machine]} for outcome in outcomes])
     else:
-        for name in found:
-            if due := fleet.due(name):
-                note(f"{name}: still due at its next update: {', '.join(due)}")
+        for name, left_due in due.items():
+            if left_due:
+                note(f"{name}: still due at its next update: {', '.join(left_due)}")
     left = len(found) - len(outcomes)
     if left and not as_json:
         note(f"{left} more were left alone, as a canary was not updated")

@@ -13,13 +13,15 @@ from clan.cli.reach import Reach, straight_to
 from clan.errors import ClanError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from clan.deploy.remote import Remote
     from clan.deploy.renewal import Renewed
     from clan.model.clan import Clan
     from clan.networks.technology import Context
     from clan.plan.render import Generation
+    from clan.vars.former import Overlap
+    from clan.vars.names import GeneratorId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,15 +162,33 @@ class Fleet:
 
         keep_host_key(self.reach.store, machine, host_key)
 
-    def due(self, machine: str) -> list[str]:
-        """List what a machine is still to make anew, in words."""
+    def overlaps(self) -> dict[GeneratorId, Overlap]:
+        """Return the values that count beside what they replaced."""
+        from clan.vars.former import waiting
         from clan.vars.graph import graph
-        from clan.vars.rotation import outstanding, rotations
 
-        store = self.reach.store
-        if not rotations(store, machine):
-            return []
-        return [each.called for each in outstanding(store, machine, graph(self.clan))]
+        return waiting(self.reach.store, graph(self.clan))
+
+    def moved(self, machine: str, begun: Mapping[GeneratorId, Overlap]) -> list[GeneratorId]:
+        """Note that a machine has what `begun` says and was reached by it; return what is over."""
+        from clan.vars.former import moved
+        from clan.vars.graph import graph
+
+        return moved(self.reach.store, graph(self.clan), machine, begun)
+
+    def due(self, machines: Iterable[str]) -> dict[str, list[str]]:
+        """List what each machine is still to make anew, or to be reached by, in words."""
+        from clan.vars.former import waiting
+        from clan.vars.graph import graph
+        from clan.vars.rotation import outstanding
+
+        store, declared = self.reach.store, graph(self.clan)
+        overlaps = waiting(store, declared).items()
+        return {
+            machine: [each.called for each in outstanding(store, machine, declared)]
+            + [f"a login by its new {id_.name}" for id_, o in overlaps if machine in o.machines]
+            for machine in machines
+        }
 
     async def followers(self, chosen: Sequence[str], *, at_once: int) -> list[str]:
         """Return the other machines that only have to learn new public keys of these.

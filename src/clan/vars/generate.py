@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 from clan.errors import ClanError
 from clan.model.boundary import discreet
-from clan.model.generator import Inputs, MachineKey, Script
+from clan.model.generator import Inputs, MachineKey, Script, is_former
 from clan.vars import folder
 from clan.vars.age import decrypt, encrypt
 from clan.vars.birth import NotReachable
 from clan.vars.folder import Kept, Meta
+from clan.vars.former import beside
 from clan.vars.need import EVERYTHING_MISSING, Action, Request, Step, mark, missing, steps
-from clan.vars.readers import Readers, answer_key
+from clan.vars.readers import Readers, answer_key, resealed
 from clan.vars.rotation import Rotation, leave_word, of_generator, settle
 from clan.vars.sandbox import run_script
 
@@ -272,7 +273,8 @@ class Workshop:
             with discreet(what):
                 outputs = dict(make(inputs))
         _refuse_others(entry, outputs)
-        self._keep(entry, self.sealed(entry, outputs))
+        after = beside(self.store, entry, self.kept[entry.id], self.sealed(entry, outputs))
+        self._keep(entry, resealed(self.readers, self.graph, entry.id, after))
 
     def sealed(self, entry: Entry, outputs: Mapping[str, bytes]) -> Kept:
         """Return new values as they are kept: secret ones encrypted to their readers."""
@@ -305,7 +307,7 @@ class Workshop:
         if kept.secrets:
             identity = self.store.identity()
             opened |= {name: decrypt(data, identity) for name, data in kept.secrets.items()}
-        return opened
+        return {name: data for name, data in opened.items() if not is_former(name)}
 
 
 def _refuse_others(entry: Entry, outputs: Mapping[str, object]) -> None:

@@ -14,6 +14,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from clan.model.generator import is_former
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
@@ -209,5 +211,5 @@ def mark(kept: Kept | None) -> str:
     if kept is None:
         return ""
     serial = "" if kept.meta is None else kept.meta.serial
-    public = sorted((name, data.hex()) for name, data in kept.files.items())
+    public = sorted((name, data.hex()) for name, data in kept.files.items() if not is_former(name))
     return hashlib.sha256(json.dumps([serial, public]).encode()).hexdigest()

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from clan.deploy.supply import Supply
-    from clan.deploy.update import Outcome
 
 AT_ONCE = 16
 """Machines that are worked on at once."""
@@ -225,31 +224,25 @@ def _update(
 ) -> None:
     from clan.cli.rounds import Rounds
 
-    targets = dict.fromkeys(chosen, target_host) if target_host else {}
-
-    async def run() -> tuple[list[str], list[Outcome]]:
-        await fleet.ensure(chosen, targets)
-        renewed = await fleet.renew(chosen, targets, at_once=AT_ONCE)
-        every = [*chosen, *await fleet.followers(chosen, at_once=AT_ONCE)]
-        rounds = Rounds(
-            fleet=fleet,
-            targets=targets,
-            limit=limit,
-            accept_loss=frozenset(accept_loss),
-            wait=wait,
-            at_once=AT_ONCE,
-            progress=Progress(every, quiet=as_json),
-        )
-        return every, await rounds.all(every, renewed, canary)
-
-    every, outcomes = asyncio.run(run())
+    rounds = Rounds(
+        fleet=fleet,
+        targets=dict.fromkeys(chosen, target_host) if target_host else {},
+        limit=limit,
+        accept_loss=frozenset(accept_loss),
+        wait=wait,
+        at_once=AT_ONCE,
+        progress=Progress(list(fleet.clan.machines), quiet=as_json),
+    )
+    found = asyncio.run(rounds.update(chosen, canary))
+    outcomes = [outcome for outcome in found.values() if outcome is not None]
+    due = fleet.due(found)
     if as_json:
-        say_json([outcome.to_json() | {"due": fleet.due(outcome.machine)} for outcome in outcomes])
+        say_json([outcome.to_json() | {"due": due[outcome.machine]} for outcome in outcomes])
     else:
-        for name in every:
-            if due := fleet.due(name):
-                note(f"{name}: still due at its next update: {', '.join(due)}")
-    left = len(every) - len(outcomes)
+        for name, left_due in due.items():
+            if left_due:
+                note(f"{name}: still due at its next update: {', '.join(left_due)}")
+    left = len(found) - len(outcomes)
     if left and not as_json:
         note(f"{left} more were left alone, as a canary was not updated")
     bad = [outcome.state for outcome in outcomes if not outcome.good]

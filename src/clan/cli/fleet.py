@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from clan.model.plan import MachinePlan
     from clan.networks.technology import Context
     from clan.plan.render import Generation
+    from clan.vars.former import Overlap
+    from clan.vars.names import GeneratorId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +96,8 @@ class Fleet:
     async def ensure(self, chosen: Collection[str], target_hosts: Mapping[str, str]) -> None:
         """Make the values that are missing; what machines make is asked of those that are there.
 
-        Keys that are due on the chosen machines are made anew.
+        Keys that are due on the chosen machines are made anew. Nobody is asked: what follows such
+        a key and asks for something is left due. Raises ClanError for what is missing and asks.
         """
         from datetime import UTC, datetime
 
@@ -105,7 +108,7 @@ class Fleet:
         from clan.vars.rotation import generators_due
 
         making = Making(
-            ask=_refuse,
+            ask=None,
             now=lambda: datetime.now(UTC),
             birthplace=Machines(
                 remote=lambda name: self.remote(name, target_host=target_hosts.get(name)),
@@ -174,11 +177,33 @@ class Fleet:
 
         keep_host_key(self.reach.store, machine, host_key)
 
-    def due(self, machine: str) -> list[str]:
-        """List what a machine is still to make anew, in words."""
-        from clan.vars.rotation import rotations
+    def overlaps(self) -> dict[GeneratorId, Overlap]:
+        """Return the values that count beside what they replaced."""
+        from clan.vars.former import waiting
+        from clan.vars.graph import graph
 
-        return [each.called for each in rotations(self.reach.store, machine)]
+        return waiting(self.reach.store, graph(self.clan))
+
+    def moved(self, machine: str, begun: Mapping[GeneratorId, Overlap]) -> list[GeneratorId]:
+        """Note that a machine has what `begun` says and was reached by it; return what is over."""
+        from clan.vars.former import moved
+        from clan.vars.graph import graph
+
+        return moved(self.reach.store, graph(self.clan), machine, begun)
+
+    def due(self, machines: Iterable[str]) -> dict[str, list[str]]:
+        """List what each machine is still to make anew, or to be reached by, in words."""
+        from clan.vars.former import waiting
+        from clan.vars.graph import graph
+        from clan.vars.rotation import outstanding
+
+        store, declared = self.reach.store, graph(self.clan)
+        overlaps = waiting(store, declared).items()
+        return {
+            machine: [each.called for each in outstanding(store, machine, declared)]
+            + [f"a login by its new {id_.name}" for id_, o in overlaps if machine in o.machines]
+            for machine in machines
+        }
 
     async def followers(self, chosen: Sequence[str], *, at_once: int) -> list[str]:
         """Return the other machines that only have to learn new public keys of these.
@@ -269,13 +294,6 @@ class Fleet:
                 f"the var {var_id(var)} is not there yet", hint="`clan vars generate` makes it"
             )
         return sealed
-
-
-def _refuse(generator: Any, prompt: Any) -> str:
-    raise ClanError(
-        f"{generator} asks for {prompt.name}: {prompt.description}",
-        hint="`clan vars generate` asks for it",
-    )
 
 
 class Progress:

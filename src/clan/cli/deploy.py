@@ -12,7 +12,7 @@ import click
 from clan.cli.command import Command
 from clan.cli.complete import instance_names, machine_names, tag_names
 from clan.cli.fleet import Fleet, Progress
-from clan.cli.output import note, say, say_json
+from clan.cli.output import note, say, say_json, terminal_width, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -109,7 +109,9 @@ def _show_due(lacks: Mapping[str, str]) -> None:
     if lacks:
         say(click.style("due", bold=True))
     for var, why in lacks.items():
-        say(f"  {click.style('?', fg='yellow')} {var}: {why}")
+        say(f"  {click.style('?', fg='yellow')} {var}")
+        for line in wrapped(why, (terminal_width() or len(why) + 6) - 6):
+            say(f"      {line}")
 
 
 @click.command(

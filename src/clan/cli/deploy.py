@@ -233,7 +233,7 @@ def _update(
         accept_loss=frozenset(accept_loss),
         wait=wait,
         at_once=AT_ONCE,
-        progress=Progress(list(fleet.clan.machines), quiet=as_json),
+        progress=Progress(chosen, quiet=as_json),
     )
     found = asyncio.run(rounds.update(chosen, canary))
     outcomes = [outcome for outcome in found.values() if outcome is not None]

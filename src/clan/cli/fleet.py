@@ -300,8 +300,13 @@ class Progress:
     """One line a machine and step, on standard error."""
 
     def __init__(self, machines: Sequence[str], *, quiet: bool) -> None:
-        self.width = max(map(len, machines), default=0)
+        self.width = 0
         self.quiet = quiet
+        self.join(machines)
+
+    def join(self, machines: Iterable[str]) -> None:
+        """Make room for these machines' names too."""
+        self.width = max(self.width, *map(len, machines), 0)
 
     def __call__(self, machine: str, text: str) -> None:
         """Say what is done on a machine now."""

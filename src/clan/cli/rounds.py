@@ -70,6 +70,7 @@ class Rounds:
         self.overlaps = self.fleet.overlaps()
         renewed = await self.fleet.renew(chosen, self.targets, at_once=self.at_once)
         every = [*chosen, *await self.fleet.followers(chosen, at_once=self.at_once)]
+        self.progress.join(every)
         outcomes = {each.machine: each for each in await self.all(every, renewed, canary)}
         return {name: outcomes.get(name) for name in every}
 

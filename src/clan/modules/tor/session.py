@@ -83,10 +83,10 @@ class TorSession(Session):
         """Return what to ask for: until a machine has heard of a new name or key, the old too."""
         host = route.hosts[0]
         auth = Var(machine=None, generator=auth_generator(self.network.name), file=AUTH_PRIVATE)
-        key = self.context.reveal(auth)
-        old_key = self._former(auth)
         name = host if isinstance(host, str) else self.context.reveal(host)
         old_name = None if isinstance(host, str) else self._former(host)
+        key = self.context.reveal(auth)
+        old_key = self._former(auth)
         # The name is a secret: what is shown, and remembered, is whose it is.
         shown, more = "onion service", "" if port == SSH_PORT else f", port {port}"
         ways = [_Way(name, key, port, f"{route.machine}'s {shown}{more}", former=False)]

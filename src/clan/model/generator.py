@@ -82,6 +82,8 @@ class MachineKey(enum.StrEnum):
 
     WIREGUARD = "wireguard"
     """X25519 in base64, as `wg genkey` and `wg pubkey` write it."""
+    MESH = "mesh"
+    """A machine's identity in a mesh: Ed25519 in base64 (`clan.mesh.identity`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

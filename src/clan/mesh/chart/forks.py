@@ -108,6 +108,40 @@ def settle(charts: Iterable[Chart]) -> Settled:
     )
 
 
+def tips(maps: Iterable[Chart]) -> list[Chart]:
+    """Return the maps that none of the others replaces."""
+    maps = tuple(maps)
+    return [each for each in maps if not any(other.succeeds(each) for other in maps)]
+
+
+def needed(maps: Iterable[Chart]) -> list[Chart]:
+    """Return the maps that have to be kept: the tips, and what each replaced of other signers.
+
+    If its signer turns out to be a thief, those come into force again.
+    """
+    maps = tuple(maps)
+    kept: dict[bytes, Chart] = {}
+    for tip in tips(maps):
+        kept[tip.hash] = tip
+        under = [each for each in maps if tip.succeeds(each) and each.signer != tip.signer]
+        kept |= {each.hash: each for each in tips(under)}
+    return sorted(kept.values(), key=lambda each: each.order, reverse=True)
+
+
+def weigh(maps: Iterable[Chart]) -> Settled:
+    """Find out which of a machine's maps of one epoch count, and what comes of it."""
+    left = tuple(maps)
+    void: tuple[tuple[Chart, str], ...] = ()
+    while True:
+        settled = settle(tips(left))
+        void += settled.void
+        if not settled.void:
+            return replace(settled, void=void)
+        # What counts for nothing has replaced nothing either.
+        out = {each.hash for each, _ in settled.void}
+        left = tuple(each for each in left if each.hash not in out)
+
+
 def merged_chain(heads: Sequence[Chart], by: Key) -> Chain:
     """Return the mandates under which `by` can sign the map that merges these.
 
@@ -130,9 +164,8 @@ def merged_chain(heads: Sequence[Chart], by: Key) -> Chain:
     return list_admins(chains[0], list(admins.values()), by)
 
 
-def view(heads: Sequence[Chart]) -> View:
-    """Return what holds of maps that were settled, the highest first."""
-    settled = settle(heads)
+def view(settled: Settled) -> View:
+    """Return what holds of maps that were weighed."""
     if len(settled.heads) < 2:  # noqa: PLR2004 (one does not differ)
         content = settled.heads[0].content if settled.heads else Content()
         return View(state=settled.state, content=content, heads=settled.heads)

@@ -1,0 +1,192 @@
+"""The mesh's table of nftables: what may bear the clan's addresses, and who wants a cold peer.
+
+It owns one table, which is replaced whole, in one step; others' tables are never touched. Where ufw
+or firewalld rule, they are asked to let the mesh's ports in, in their own way and with a record of
+ours. Which interfaces, ports and peers there are is not decided here.
+
+    raw       before connections are tracked: a clan address comes in by the mesh or not at all.
+              Datagrams to a link's port get the link's mark, so that a strict reverse-path filter
+              looks for the way back in the table of their uplink.
+    output    what WireGuard sends for the mesh goes to no clan address: no mesh inside the mesh.
+              The first packet to a cold peer is reported.
+    forward   between mesh interfaces only.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clan.machine import firewalls
+from clan.machine.system import run
+from clan.mesh.agent import marks, netlink
+from clan.mesh.agent.netlink import Netlink, attributes
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+    from ipaddress import IPv4Network, IPv6Address, IPv6Network
+
+TABLE = "clan_mesh"
+GROUP = 49_193
+"""The log group by which first packets are reported; groups have 16 bits, most use low ones."""
+QUIET = 1
+"""Seconds in which packets to one cold peer are reported once."""
+OPENED = Path("/var/lib/clan/mesh/opened.json")
+"""What was opened in others' firewalls for the mesh."""
+
+_NFTABLES = 10
+_DELETE_TABLE, _TABLE_NAME = 2, 1
+_GROUP_OF_EVENTS = 7
+_HEAD = 4
+"""Bytes of struct nfgenmsg (linux/netfilter/nfnetlink.h)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """Where a link's datagrams come in: the uplink's name, the UDP port, and the link's mark."""
+
+    uplink: str
+    port: int
+    mark: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guard:
+    """What the table is to say.
+
+    `prefix` holds the clan's addresses and `alias` those of IPv4, if there are any; `interfaces`
+    are the mesh's. `cold` are the peers whose first packet is to be reported.
+    """
+
+    prefix: IPv6Network
+    alias: IPv4Network | None = None
+    interfaces: tuple[str, ...] = ()
+    entries: tuple[Entry, ...] = ()
+    cold: tuple[IPv6Address, ...] = ()
+
+
+def ruleset(guard: Guard) -> str:
+    """Return the table in nft's language (nft(8)), for `nft -f`: it replaces what there was."""
+    ranges = [("ip6", guard.prefix), *([("ip", guard.alias)] if guard.alias else [])]
+    inside = ", ".join(f'"{name}"' for name in ("lo", *guard.interfaces))
+    own = ", ".join(f'"{name}"' for name in guard.interfaces)
+    raw = [
+        f"iifname != {{ {inside} }} {family} {end} {network} drop"
+        for family, network in ranges
+        for end in ("saddr", "daddr")
+    ]
+    raw += [
+        f'iifname "{each.uplink}" udp dport {each.port} meta mark set {each.mark:#x}'
+        for each in guard.entries
+    ]
+    ours = f"meta mark & {marks.MASK:#x} == {marks.FIRST:#x}"
+    output = [f"{ours} {family} daddr {network} drop" for family, network in ranges]
+    first = "ip6 daddr @cold ip6 daddr != @asked jump first"
+    forward = [first]
+    if own:
+        forward += [
+            f"iifname {{ {own} }} oifname != {{ {own} }} drop",
+            f"iifname != {{ {own} }} oifname {{ {own} }} drop",
+        ]
+    cold = f"elements = {{ {', '.join(map(str, guard.cold))} }}" if guard.cold else ""
+    return "\n".join(
+        [
+            f"table inet {TABLE} {{}}",  # so that there is one to delete
+            f"delete table inet {TABLE}",
+            f"table inet {TABLE} {{",
+            "set cold {",
+            "type ipv6_addr",
+            cold,
+            "}",
+            "set asked {",
+            "type ipv6_addr",
+            "flags dynamic,timeout",
+            "size 65535",
+            "}",
+            *_chain("raw", "filter hook prerouting priority -310", raw),
+            *_chain("output", "filter hook output priority -150", [*output, first]),
+            *_chain("forward", "filter hook forward priority -150", forward),
+            "chain first {",
+            f"add @asked {{ ip6 daddr timeout {QUIET}s }}",
+            f"log group {GROUP} snaplen 40",
+            "}",
+            "}",
+            "",
+        ]
+    )
+
+
+def _chain(name: str, hook: str, rules: Iterable[str]) -> list[str]:
+    return [f"chain {name} {{", f"type {hook}; policy accept;", *rules, "}"]
+
+
+def uphold(guard: Guard) -> None:
+    """Have the table say just this. Raises StepError."""
+    run(["nft", "-f", "-"], stdin=ruleset(guard).encode())
+
+
+def set_cold(before: Collection[IPv6Address], after: Collection[IPv6Address]) -> None:
+    """Change which peers are cold, and nothing else of the table. Raises StepError."""
+    lines = []
+    for verb, addresses in (
+        ("delete", set(before) - set(after)),
+        ("add", set(after) - set(before)),
+    ):
+        if addresses:
+            listed = ", ".join(map(str, sorted(addresses)))
+            lines.append(f"{verb} element inet {TABLE} cold {{ {listed} }}")
+    if lines:
+        run(["nft", "-f", "-"], stdin="\n".join([*lines, ""]).encode())
+
+
+def remove() -> None:
+    """Take the table away. Raises StepError."""
+    run(["nft", "-f", "-"], stdin=f"table inet {TABLE} {{}}\ndelete table inet {TABLE}\n".encode())
+
+
+def let_in(ports: Iterable[tuple[int, str]], *, record: Path = OPENED) -> None:
+    """Have ufw and firewalld, where they rule, let in these UDP ports and no more of ours.
+
+    Each comes with the one interface it is for, or with an empty name. Raises StepError.
+    """
+    opened = [("udp", str(port), interface) for port, interface in ports]
+    firewalls.settle(record, opened)
+
+
+class Watch:
+    """Says when the table was taken away: `nft flush ruleset` takes everyone's.
+
+    Raises OSError where the kernel has no nftables.
+    """
+
+    def __init__(self) -> None:
+        self._netlink = Netlink(netlink.NETFILTER, [_GROUP_OF_EVENTS])
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait on."""
+        return self._netlink.fileno()
+
+    def close(self) -> None:
+        """Watch no more."""
+        self._netlink.close()
+
+    def gone(self) -> bool:
+        """Whether somebody deleted the table since the last call. Raises OverrunError.
+
+        Replacing it deletes it too: after a change of one's own, look whether it is there.
+        """
+        deletion = _NFTABLES << 8 | _DELETE_TABLE
+        names = [
+            attributes(message.body[_HEAD:]).get(_TABLE_NAME, b"").rstrip(b"\0")
+            for message in self._netlink.events()
+            if message.kind == deletion
+        ]
+        return TABLE.encode() in names
+
+
+def is_there() -> bool:
+    """Whether the table is there. Raises StepError."""
+    listed = json.loads(run(["nft", "-j", "list", "tables"]))["nftables"]
+    return any(each.get("table", {}).get("name") == TABLE for each in listed)

@@ -36,8 +36,7 @@ QUIET = 1
 OPENED = Path("/var/lib/clan/mesh/opened.json")
 """What was opened in others' firewalls for the mesh."""
 
-_NFTABLES = 10
-_DELETE_TABLE, _TABLE_NAME = 2, 1
+_NEW_TABLE, _DELETE_TABLE, _TABLE_NAME = 10 << 8, 10 << 8 | 2, 1
 _GROUP_OF_EVENTS = 7
 _HEAD = 4
 """Bytes of struct nfgenmsg (linux/netfilter/nfnetlink.h)."""
@@ -175,15 +174,15 @@ class Watch:
     def gone(self) -> bool:
         """Whether somebody deleted the table since the last call. Raises OverrunError.
 
-        Replacing it deletes it too: after a change of one's own, look whether it is there.
+        One that was replaced is not gone: it is made anew in the same step.
         """
-        deletion = _NFTABLES << 8 | _DELETE_TABLE
-        names = [
-            attributes(message.body[_HEAD:]).get(_TABLE_NAME, b"").rstrip(b"\0")
-            for message in self._netlink.events()
-            if message.kind == deletion
-        ]
-        return TABLE.encode() in names
+        gone = False
+        for message in self._netlink.events():
+            if message.kind in {_NEW_TABLE, _DELETE_TABLE}:
+                name = attributes(message.body[_HEAD:]).get(_TABLE_NAME, b"")
+                if name.rstrip(b"\0") == TABLE.encode():
+                    gone = message.kind == _DELETE_TABLE
+        return gone
 
 
 def is_there() -> bool:

@@ -78,8 +78,8 @@ class Kernel:
     def create(self, name: str, kind: str) -> int:
         """Make an interface, WIREGUARD or TUN, and return its index; it is not up yet.
 
-        It gives itself no address. A TUN stays whether or not a process has it open, with its
-        addresses and routes. Raises NetlinkError: EOPNOTSUPP where the kernel makes none.
+        It gives itself no address. A TUN is made where the caller is, and stays whether or not a
+        process has it open, with its addresses and routes. Raises NetlinkError: EOPNOTSUPP where the kernel makes none.
         """
         if kind == TUN:
             _make_tun(name)
@@ -212,7 +212,8 @@ LEAST_MTU = 1280
 class Event:
     """Something changed: `what` came, or became so, or (`gone`) is no more.
 
-    `port` is that of the `Kernel` whose doing it is, 0 for the kernel's own.
+    `port` is that of the `Kernel` whose doing it is. It is 0 for the kernel's own doing, and
+    wherever the kernel does not tell whose it is: addresses of IPv6, some changes of interfaces.
     """
 
     what: Interface | Address | Route | Rule

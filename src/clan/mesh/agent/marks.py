@@ -13,7 +13,7 @@ from clan.mesh.agent.rtnetlink import Rule
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FIRST = 0xC1A00000
+FIRST = 0x0C1A0000
 MASK = 0xFFFFFF00
 """Which bits say that a mark is ours. Tailscale looks for 0x40000 and 0x80000 in 0xff0000, which
 these are not; wg-quick and Kubernetes use low numbers."""

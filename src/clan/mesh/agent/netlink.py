@@ -32,15 +32,15 @@ _ERROR_TEXT = 1
 
 _SOL_NETLINK = 270
 _ADD_MEMBERSHIP, _CAP_ACK, _EXT_ACK, _STRICT = 1, 10, 11, 12
-_SO_RCVBUFFORCE = 33
+_SO_RCVTIMEO, _SO_RCVBUFFORCE = 20, 33
 _ROOM = 1 << 20
 """Bytes of events that may wait until they are read."""
 _MOST = 1 << 16
 """Bytes of one datagram from the kernel; it fills at most half of it."""
 _TRIES = 10
 """How often a list that changed while it was made is asked for again."""
-_PATIENCE = 10.0
-"""Seconds that the kernel may take; it answers at once, but for the locks that others hold."""
+_PATIENCE = struct.pack("@ll", 10, 0)
+"""Seconds, and microseconds, that the kernel may take; it answers at once, but for the locks that others hold."""
 
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
@@ -81,7 +81,8 @@ class Netlink:
             for group in groups:
                 self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ROOM)
                 self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
-            self._socket.settimeout(_PATIENCE)
+            # By the kernel, and not Python: that would wait for events too.
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVTIMEO, _PATIENCE)
         except BaseException:
             self._socket.close()
             raise

@@ -1,4 +1,4 @@
-"""The mesh's table of nftables: what may bear the clan's addresses, and who wants a cold peer.
+"""The mesh's table of nftables: what may bear the clan's addresses, and who talks to whom.
 
 It owns one table, which is replaced whole, in one step; others' tables are never touched. Where ufw
 or firewalld rule, they are asked to let the mesh's ports in, in their own way and with a record of
@@ -8,7 +8,8 @@ ours. Which interfaces, ports and peers there are is not decided here.
               Datagrams to a link's port get the link's mark, so that a strict reverse-path filter
               looks for the way back in the table of their uplink.
     output    what WireGuard sends for the mesh goes to no clan address: no mesh inside the mesh.
-              The first packet to a cold peer is reported.
+    input     A peer's first packet after some seconds without one, in either direction, is
+              reported: so one knows who talks, and nothing is read while packets flow.
     forward   between mesh interfaces only.
 """
 
@@ -25,19 +26,20 @@ from clan.mesh.agent import marks, netlink
 from clan.mesh.agent.netlink import Netlink, attributes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
-    from ipaddress import IPv4Network, IPv6Address, IPv6Network
+    from collections.abc import Iterable
+    from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 TABLE = "clan_mesh"
 GROUP = 49_193
 """The log group by which first packets are reported; groups have 16 bits, most use low ones."""
-QUIET = 1
-"""Seconds in which packets to one cold peer are reported once."""
+QUIET = 5
+"""Seconds in which packets from and to one peer are reported once."""
 OPENED = Path("/var/lib/clan/mesh/opened.json")
 """What was opened in others' firewalls for the mesh."""
 
 _NEW_TABLE, _DELETE_TABLE, _TABLE_NAME = 10 << 8, 10 << 8 | 2, 1
 _GROUP_OF_EVENTS = 7
+_FAMILIES = ((6, "ip6"), (4, "ip"))
 _HEAD = 4
 """Bytes of struct nfgenmsg (linux/netfilter/nfnetlink.h)."""
 
@@ -56,14 +58,14 @@ class Guard:
     """What the table is to say.
 
     `prefix` holds the clan's addresses and `alias` those of IPv4, if there are any; `interfaces`
-    are the mesh's. `cold` are the peers whose first packet is to be reported.
+    are the mesh's. `peers` are those whose packets are to be reported, by their addresses.
     """
 
     prefix: IPv6Network
     alias: IPv4Network | None = None
     interfaces: tuple[str, ...] = ()
     entries: tuple[Entry, ...] = ()
-    cold: tuple[IPv6Address, ...] = ()
+    peers: tuple[IPv4Address | IPv6Address, ...] = ()
 
 
 def ruleset(guard: Guard) -> str:
@@ -82,39 +84,48 @@ def ruleset(guard: Guard) -> str:
     ]
     ours = f"meta mark & {marks.MASK:#x} == {marks.FIRST:#x}"
     output = [f"{ours} {family} daddr {network} drop" for family, network in ranges]
-    first = "ip6 daddr @cold ip6 daddr != @asked jump first"
-    forward = [first]
+    sent = [f"{ip} daddr @peers{v} {ip} daddr != @heard{v} jump sent" for v, ip in _FAMILIES]
+    came = [f"{ip} saddr @peers{v} {ip} saddr != @heard{v} jump came" for v, ip in _FAMILIES]
+    forward = [*sent, *came]
     if own:
         forward += [
             f"iifname {{ {own} }} oifname != {{ {own} }} drop",
             f"iifname != {{ {own} }} oifname {{ {own} }} drop",
         ]
-    cold = f"elements = {{ {', '.join(map(str, guard.cold))} }}" if guard.cold else ""
     return "\n".join(
         [
             f"table inet {TABLE} {{}}",  # so that there is one to delete
             f"delete table inet {TABLE}",
             f"table inet {TABLE} {{",
-            "set cold {",
-            "type ipv6_addr",
-            cold,
-            "}",
-            "set asked {",
-            "type ipv6_addr",
-            "flags dynamic,timeout",
-            "size 65535",
-            "}",
+            *(line for version, _ in _FAMILIES for line in _sets(version, guard.peers)),
             *_chain("raw", "filter hook prerouting priority -310", raw),
-            *_chain("output", "filter hook output priority -150", [*output, first]),
+            *_chain("output", "filter hook output priority -150", [*output, *sent]),
+            *_chain("input", "filter hook input priority -150", came),
             *_chain("forward", "filter hook forward priority -150", forward),
-            "chain first {",
-            f"add @asked {{ ip6 daddr timeout {QUIET}s }}",
-            f"log group {GROUP} snaplen 40",
-            "}",
+            *_report("sent", "daddr"),
+            *_report("came", "saddr"),
             "}",
             "",
         ]
     )
+
+
+def _sets(version: int, peers: Iterable[IPv4Address | IPv6Address]) -> list[str]:
+    listed = ", ".join(str(each) for each in peers if each.version == version)
+    kind = f"type ipv{version}_addr"
+    return [
+        *(f"set peers{version} {{", kind, f"elements = {{ {listed} }}" if listed else "", "}"),
+        *(f"set heard{version} {{", kind, "flags dynamic,timeout", "size 65535", "}"),
+    ]
+
+
+def _report(name: str, end: str) -> list[str]:
+    return [
+        f"chain {name} {{",
+        *(f"add @heard{version} {{ {ip} {end} timeout {QUIET}s }}" for version, ip in _FAMILIES),
+        f"log group {GROUP} snaplen 40",
+        "}",
+    ]
 
 
 def _chain(name: str, hook: str, rules: Iterable[str]) -> list[str]:
@@ -124,20 +135,6 @@ def _chain(name: str, hook: str, rules: Iterable[str]) -> list[str]:
 def uphold(guard: Guard) -> None:
     """Have the table say just this. Raises StepError."""
     run(["nft", "-f", "-"], stdin=ruleset(guard).encode())
-
-
-def set_cold(before: Collection[IPv6Address], after: Collection[IPv6Address]) -> None:
-    """Change which peers are cold, and nothing else of the table. Raises StepError."""
-    lines = []
-    for verb, addresses in (
-        ("delete", set(before) - set(after)),
-        ("add", set(after) - set(before)),
-    ):
-        if addresses:
-            listed = ", ".join(map(str, sorted(addresses)))
-            lines.append(f"{verb} element inet {TABLE} cold {{ {listed} }}")
-    if lines:
-        run(["nft", "-f", "-"], stdin="\n".join([*lines, ""]).encode())
 
 
 def remove() -> None:

@@ -1,13 +1,13 @@
-"""Reads what nftables reports by a log group: who wants to send to a cold peer.
+"""Reads what nftables reports by a log group: who talks to whom.
 
 It owns the reader's half of nfnetlink_log (linux/netfilter/nfnetlink_log.h). Only the head of a
-packet is handed over, and only its destination is looked at.
+packet is handed over, and only its addresses are looked at.
 """
 
 from __future__ import annotations
 
 import struct
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 from clan.mesh.agent import netlink
@@ -24,7 +24,7 @@ _PAYLOAD = 9
 _COPY_PACKET = 2
 _HEAD = struct.Struct("!BBH")
 """struct nfgenmsg: family, version, group."""
-_IPV6_HEAD = 40
+_IPV4_HEAD, _IPV6_HEAD = 20, 40
 
 
 class FirstPackets:
@@ -51,20 +51,26 @@ class FirstPackets:
         """Read no more; packets pass as before."""
         self._netlink.close()
 
-    def wanted(self) -> list[IPv6Address]:
-        """Return the addresses that were sent to since the last call, each once."""
-        found: dict[IPv6Address, None] = {}
+    def addresses(self) -> list[IPv4Address | IPv6Address]:
+        """Return the addresses in packets that were reported since the last call, each once.
+
+        They are those of both ends.
+        """
+        found: dict[IPv4Address | IPv6Address, None] = {}
         try:
             for message in self._netlink.events():
                 if message.kind == _PACKET:
-                    found |= dict.fromkeys(_destination(message.body[_HEAD.size :]))
+                    found |= dict.fromkeys(_ends(message.body[_HEAD.size :]))
         except OverrunError:
-            pass  # who still wants it sends again, and is reported again
+            pass  # who still talks is reported again
         return list(found)
 
 
-def _destination(body: bytes) -> Iterator[IPv6Address]:
-    """Yield where a packet goes (RFC 8200, section 3)."""
+def _ends(body: bytes) -> Iterator[IPv4Address | IPv6Address]:
+    """Yield a packet's source and destination (RFC 791, section 3.1; RFC 8200, section 3)."""
     packet = attributes(body).get(_PAYLOAD, b"")
-    if len(packet) >= _IPV6_HEAD and packet[0] >> 4 == 6:  # noqa: PLR2004
-        yield IPv6Address(packet[24:40])
+    version = packet[0] >> 4 if packet else 0
+    if version == 6 and len(packet) >= _IPV6_HEAD:  # noqa: PLR2004
+        yield from (ip_address(packet[8:24]), ip_address(packet[24:40]))
+    elif version == 4 and len(packet) >= _IPV4_HEAD:  # noqa: PLR2004
+        yield from (ip_address(packet[12:16]), ip_address(packet[16:20]))

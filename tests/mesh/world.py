@@ -29,6 +29,7 @@ from clan.mesh.exchange import (
     Received,
     Send,
     SetEndpoint,
+    SetKeepalive,
     SetRoute,
     Traffic,
     UplinkChanged,
@@ -128,6 +129,9 @@ class Tunnel:
     tried: float = -math.inf
     waiting: list[tuple[object, int]] = field(default_factory=list)
     received: int = 0
+    began: bool = False
+    keepalive: int = 0
+    sent: float = -math.inf
     place: Endpoint | None = None
 
 
@@ -198,7 +202,6 @@ class Node:
         match action:
             case Send():
                 data = wire.encode(action.message, size=max(0, action.size - INSIDE))
-                world.count(self.name, on_the_wire(len(data) + INSIDE))
                 world.send(self, action.link, data, len(data) + INSIDE)
             case SetRoute():
                 self.routes[action.peer] = (action.link, action.mtu)
@@ -207,6 +210,11 @@ class Node:
                 tunnel.place = action.endpoint
                 if world.now - tunnel.since > REJECT:
                     tunnel.tried = -math.inf
+            case SetKeepalive():
+                tunnel = world.tunnel(self, action.link)
+                tunnel.keepalive = action.every
+                if action.every:
+                    world.hold(self, action.link, action.every)
             case ReadCounters():
                 received = world.tunnel(self, action.link).received
                 self.tell(Counters(link=action.link, received=received, at=world.now))
@@ -292,8 +300,10 @@ class World:
         for node in self.nodes.values():
             node._run_at(self.now)
 
-    def count(self, name: str, size: int) -> None:
-        self.bytes[name] += size
+    def count(self, one: str, other: str, size: int) -> None:
+        """Count bytes on the wire of both machines."""
+        self.bytes[one] += size
+        self.bytes[other] += size
 
     def tunnel(self, node: Node, link: LinkId) -> Tunnel:
         return node.tunnels.setdefault(link, Tunnel())
@@ -307,7 +317,8 @@ class World:
         if node.state.down and self._slot(node, link) in node.state.down:
             return
         age = self.now - tunnel.since
-        if age > RENEW and self.now - tunnel.tried >= RETRY:
+        tunnel.sent = self.now
+        if age > (RENEW if tunnel.began else REJECT) and self.now - tunnel.tried >= RETRY:
             tunnel.tried = self.now
             self._cross(node, link, INITIATION - OUTSIDE, lambda peer: self._respond(peer, link))
         if age > REJECT:
@@ -315,8 +326,20 @@ class World:
             return
         self._cross(node, link, inner, lambda peer: self._arrive(peer, link, what, inner))
 
+    def hold(self, node: Node, link: LinkId, every: int) -> None:
+        """Send an empty packet when nothing was sent for so long, as WireGuard does by itself."""
+        tunnel = self.tunnel(node, link)
+        if tunnel.keepalive != every:
+            return
+        rest = tunnel.sent + every - self.now
+        if rest <= 0:
+            self.send(node, link, None, 0)
+            rest = every
+        self.after(rest, lambda: self.hold(node, link, every))
+
     def _cross(self, node: Node, link: LinkId, inner: int, then: Callable[[Node], None]) -> None:
         pipe = self.pipe(link)
+        self.count(node.name, link.peer, on_the_wire(inner))
         place = pipe.where.get(node.name)
         if place is not None and self.tunnel(node, link).place != place:
             return
@@ -330,14 +353,14 @@ class World:
         initiator = self.nodes[back.peer]
         tunnel = self.tunnel(peer, back)
         tunnel.received += 148
-        self.count(peer.name, RESPONSE)
-        self.count(initiator.name, INITIATION + KEEPALIVE)
+        self.count(peer.name, initiator.name, KEEPALIVE)
         if peer.name in self.pipe(link).where:
             tunnel.place = self.pipe(link).where[peer.name]  # it roams to where this came from
 
         def respond(_: Node) -> None:
             own = self.tunnel(initiator, link)
-            own.since, own.received = self.now, own.received + 92
+            own.since, own.received, own.began = self.now, own.received + 92, True
+            tunnel.began = False
             tunnel.since = self.now
             for node, way, ends in ((initiator, link, own), (peer, back, tunnel)):
                 waiting, ends.waiting = ends.waiting, []
@@ -361,8 +384,7 @@ class World:
             message = wire.decode(what)
             assert message is not None
             peer.tell(Received(link=back, message=message, at=self.now, size=inner))
-        else:
-            assert isinstance(what, Ping)
+        elif isinstance(what, Ping):
             peer.notice(back.peer)
             what.arrived(peer)
 

@@ -4,7 +4,8 @@ A fast pair's path is probed ten times a second. Once a second, and more often a
 links are asked in one moment: a *round*, the path first. While the path is in doubt the rounds
 follow each other so closely that the answer is known in a quarter of a second, and then less and
 less often, as a peer that says nothing on any link is most likely asleep. A slow pair's path and
-standby are asked as often as holds them open. A cold pair is asked nothing.
+standby are asked once a minute, and WireGuard holds them open in between. A cold pair is asked
+nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from clan.mesh import choose, measure, width
-from clan.mesh.exchange import Call, Send, SetEndpoint
+from clan.mesh.exchange import Call, Send, SetEndpoint, SetKeepalive
 from clan.mesh.judge import doubtful_at
 from clan.mesh.pair import FAST_FOR, Mode, mode
 from clan.mesh.wire import MOST_LINKS, About, Probe, Summary
@@ -35,9 +36,9 @@ BURSTS = ((1.0, 0.02), (5.0, 0.2), (30.0, 1.0), (math.inf, 5.0))
 SLOW_BURSTS = ((5.0, 1.0), (math.inf, 60.0))
 """The same where there is no traffic."""
 HOLD_EVERY = 60.0
-"""Seconds between probes of a slow pair's link that has nothing to be held open."""
+"""Seconds between probes of a slow pair's link: does it still live?"""
 HOLD_SHARE = 5 / 6
-"""Which part of the lifetime of what is to be held open may pass between two probes."""
+"""Which part of the lifetime of what is to be held open may pass between two packets."""
 LOOK_EVERY, LONGEST_LOOK = 1.0, 30.0
 """Seconds between looks for a link that does not answer: doubles with each."""
 CALL_AFTER, CALL_EVERY = 0.3, 5.0
@@ -63,6 +64,8 @@ def ask(draft: Draft) -> None:
         draft.pair = replace(draft.pair, doubt=None, beaten=None)
     if now_mode is Mode.FAST:
         _tell(draft)
+    else:
+        _hold(draft)
     draft.pair = replace(draft.pair, wake=_wake(draft, until))
 
 
@@ -136,18 +139,25 @@ def _slow(draft: Draft, *, slowed: bool) -> None:
                 _probe(draft, standing)
         return
     for standing in _held(draft):
-        if slowed or (holds_open(draft) and draft.now >= standing.asked + _hold_every(standing)):
+        if slowed or (holds_open(draft) and draft.now >= standing.asked + HOLD_EVERY):
             _probe(draft, standing)
+
+
+def _hold(draft: Draft) -> None:
+    """Let WireGuard hold open what has to be: its packets are half the size, and wake nobody."""
+    now_mode = draft.pair.mode
+    held = {s.link.id for s in _held(draft)} if now_mode is not Mode.COLD else set()
+    for standing in list(draft.links.values()):
+        lifetime = standing.link.lifetime
+        every = int(lifetime * HOLD_SHARE) if lifetime and standing.link.id in held else 0
+        if every != standing.keepalive:
+            draft.put(replace(standing, keepalive=every))
+            draft.actions.append(SetKeepalive(link=standing.link.id, every=every))
 
 
 def _held(draft: Draft) -> list[Standing]:
     held = choose.worth_holding(draft.pair.path, draft.usable, draft.desired)
     return held[:1] if draft.pair.mode is Mode.KEPT else held
-
-
-def _hold_every(standing: Standing) -> float:
-    lifetime = standing.link.lifetime
-    return HOLD_EVERY if lifetime is None else min(HOLD_EVERY, lifetime * HOLD_SHARE)
 
 
 def _round_every(draft: Draft) -> float:
@@ -185,7 +195,7 @@ def _promise(draft: Draft, standing: Standing) -> float:
         return 0.0
     if draft.pair.mode is Mode.FAST:
         return PATH_EVERY
-    return _hold_every(standing) if holds_open(draft) else 0.0
+    return HOLD_EVERY if holds_open(draft) else 0.0
 
 
 def _measure_width(draft: Draft, standing: Standing) -> None:
@@ -209,8 +219,12 @@ def _call(draft: Draft) -> None:
 
 def _tell(draft: Draft) -> None:
     """Tell the peer how this end sees its links, when that changed and from time to time."""
+    if draft.news:
+        draft.pair = replace(draft.pair, told=-math.inf)
     path = draft.path
-    if path is None or path.alive_since is None or draft.pair.doubt is not None:
+    if draft.now < draft.pair.told + SUMMARY_EVERY or path is None:
+        return
+    if path.alive_since is None or draft.pair.doubt is not None:
         return
     usable = {s.link.id for s in draft.usable_here}
     said = tuple(
@@ -222,9 +236,7 @@ def _tell(draft: Draft) -> None:
         )
         for s in list(draft.links.values())[:MOST_LINKS]
     )
-    if said == draft.pair.said and draft.now < draft.pair.told + SUMMARY_EVERY:
-        return
-    draft.pair = replace(draft.pair, said=said, told=draft.now)
+    draft.pair = replace(draft.pair, told=draft.now)
     draft.actions.append(Send(link=path.link.id, message=Summary(links=said)))
 
 
@@ -246,7 +258,7 @@ def _wake(draft: Draft, until: float) -> float:
     elif pair.doubt is not None:
         times.append(pair.round_at + _round_every(draft))
     elif holds_open(draft):
-        times += [s.asked + _hold_every(s) for s in _held(draft)]
+        times += [s.asked + HOLD_EVERY for s in _held(draft)]
     return max(min(times), draft.now + LEAST_REST)
 
 

@@ -52,6 +52,8 @@ class Draft:
         self.actions: list[Action] = []
         self.lost_uplinks: set[str] = set()
         """Uplinks of paths that were lost in silence: others on them are doubted as well."""
+        self.news = False
+        """Whether the peer may have to be told something else of the links."""
         self.compare = False
         """Whether a round ended that may show a better link."""
 
@@ -93,7 +95,7 @@ class Draft:
         self.put(
             replace(
                 standing,
-                health=replace(standing.health, flying=()),
+                health=replace(standing.health, flying=(), missed=0),
                 alive_since=None,
                 failures=before + 1,
                 failed_at=self.now,
@@ -118,18 +120,7 @@ class Draft:
         """Leave the path for another link, tell the peer, and remember what that says of it."""
         path = self.path
         if path is not None:
-            if reason in {Reason.SILENT, Reason.UPLINK}:
-                self.fail(path)
-            else:
-                flaps = self.now - self.pair.chosen < FLAP and self.pair.choice.number > 0
-                self.put(
-                    replace(
-                        path,
-                        alive_since=None if path.alive_since is None else self.now,
-                        failures=path.failures + flaps,
-                        failed_at=self.now if flaps else path.failed_at,
-                    )
-                )
+            self._remember(path, reason)
             if reason is Reason.SILENT:
                 self.lost_uplinks.add(path.link.slot.uplink)
         self.take(target, reason, why)
@@ -173,8 +164,8 @@ class Draft:
             self._object(choice, link)
             return
         path = self.path
-        if path is not None and path is not there and reason in {Reason.SILENT, Reason.UPLINK}:
-            self.fail(path)
+        if path is not None and path is not there:
+            self._remember(path, reason)
         if there.about is not None and not there.about.usable:
             there = replace(there, about=replace(there.about, usable=True))
             self.put(there)
@@ -182,6 +173,21 @@ class Draft:
         self._set(there, number=choice.number)
         if moved:
             self.decide(f"path {link}", f"followed: {SAID.get(reason, 'the peer says so')}")
+
+    def _remember(self, path: Standing, reason: Reason) -> None:
+        """Note what leaving a path says of it: it was lost, or left soon after it was taken."""
+        if reason in {Reason.SILENT, Reason.UPLINK}:
+            self.fail(path)
+            return
+        flaps = self.now - self.pair.chosen < FLAP and self.pair.choice.number > 0
+        self.put(
+            replace(
+                path,
+                alive_since=None if path.alive_since is None else self.now,
+                failures=path.failures + flaps,
+                failed_at=self.now if flaps else path.failed_at,
+            )
+        )
 
     def _object(self, choice: Choice, link: LinkId) -> None:
         """Answer a choice that this end cannot follow with one that it can."""

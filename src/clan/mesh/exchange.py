@@ -131,6 +131,15 @@ class SetEndpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SetKeepalive:
+    """Let WireGuard itself hold a link open: an empty packet where nothing was sent for so long."""
+
+    link: LinkId
+    every: int
+    """Seconds; 0 is never."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReadCounters:
     """Tell what WireGuard counts of a link, now."""
 
@@ -154,4 +163,4 @@ class Decision:
     why: str
 
 
-Action = Send | SetRoute | SetEndpoint | ReadCounters | Call | Decision
+Action = Send | SetRoute | SetEndpoint | SetKeepalive | ReadCounters | Call | Decision

@@ -56,8 +56,9 @@ def awaken(draft: Draft, *, doubt: bool = False) -> None:
         floor=draft.now if doubtful else draft.pair.floor,
     )
     for standing in list(draft.links.values()):
-        if standing.alive_since is None and standing.tries:
-            draft.put(replace(standing, tries=0))
+        health = replace(standing.health, missed=0) if doubtful else standing.health
+        tries = standing.tries if standing.alive_since is not None else 0
+        draft.put(replace(standing, health=health, tries=tries))
 
 
 def uplink_returned(draft: Draft, uplink: str) -> None:

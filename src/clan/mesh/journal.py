@@ -6,8 +6,8 @@ what is wanted changed, a `step` line with the time and what was observed, and a
 each decision with its reason in words. `replay` steps through it again, which is how a report from
 another machine is looked into, and how a change of the program is tried on what really happened.
 
-Values are written by their class's name, `{"": "LinkId", "peer": …}`. Only the mesh's own can be read
-back: a name that is not one of theirs is refused. Nothing here opens a file.
+Values are written by their class's name, `{"": "LinkId", "peer": …}`. Only the mesh's own can be
+read back: a name that is not one of theirs is refused. Nothing here opens a file.
 """
 
 from __future__ import annotations

@@ -19,6 +19,8 @@ SLOW_PATIENCE = 0.5
 """Seconds that a single answer may be late beyond its tolerance where probes are rare."""
 LARGE_PATIENCE = 0.1
 """Seconds that the answer to a padded probe may be later than a small one's."""
+STANDBY_SURE = 1e-4
+"""How likely it may be that a standby is called lost by bad luck: that costs little."""
 ALL_SILENT = 0.5
 """Seconds of doubt, at least, after which links that are not heard are looked for anew."""
 
@@ -100,13 +102,18 @@ def _count(draft: Draft) -> None:
 
 def _move_away(draft: Draft, path: Standing) -> bool:
     """Leave an uplink that someone wants left, if there is another that lives."""
-    elsewhere = [
+    alive = [
         s
         for s in draft.others
-        if s.alive_since is not None and s.link.slot.uplink not in draft.desired.avoid
+        if s.alive_since is not None and draft.now - s.alive_since >= choose.hold(s, draft.now)
     ]
-    target = choose.refuge(path, elsewhere, draft.desired)
-    if target is None:
+    target = choose.refuge(path, alive, draft.desired)
+    # The peer may want another uplink left: then no link is better, and one stays. Until its word
+    # of that has come, the stable time keeps the two from moving each other to and fro.
+    gain = choose.AVOID_COST / 2
+    if target is None or choose.cost(path, draft.desired) - gain < choose.cost(
+        target, draft.desired
+    ):
         return False
     draft.leave(target, Reason.WANTED, f"uplink {path.link.slot.uplink} is to be left")
     return True
@@ -162,11 +169,12 @@ def _standbys(draft: Draft) -> None:
         missing = measure.unanswered(
             standing.health, floor=max(draft.pair.woken, draft.pair.floor), now=draft.now
         )
-        if len(missing) >= measure.needed(standing.health):
+        in_a_row = standing.health.missed + len(missing)
+        if in_a_row >= measure.needed(standing.health, STANDBY_SURE):
             draft.fail(standing)
             draft.decide(
                 f"link {standing.link.id} is lost",
-                f"{len(missing)} probes in a row are not answered while the path lives",
+                f"{in_a_row} probes in a row are not answered while the path lives",
             )
 
 

@@ -69,6 +69,8 @@ class Health:
     """Mean deviation of it, in seconds."""
     loss: float = 0.0
     """Share of probes without an answer, of late."""
+    missed: int = 0
+    """Probes in a row that were counted as lost, before those still under way."""
     promised: float = math.inf
     """When the peer's next probe is due."""
     promise: float = 0.0
@@ -129,6 +131,7 @@ def answer(
         round_trip=trip,
         variation=variation,
         loss=health.loss * (1 - LOSS_GAIN),
+        missed=0,
         rounds=_with_round(health, flight, sample),
     ), flight
 
@@ -145,6 +148,7 @@ def forget_overdue(health: Health, now: float) -> tuple[Health, tuple[Flight, ..
         health = replace(
             health,
             loss=health.loss * (1 - LOSS_GAIN) + LOSS_GAIN,
+            missed=health.missed + 1,
             rounds=_with_round(health, flight, None),
         )
     return replace(health, flying=flying), over
@@ -155,7 +159,7 @@ def revive(health: Health) -> Health:
 
     What it lost while it was away says nothing about how often it loses a packet.
     """
-    return replace(health, loss=0.0, rounds=())
+    return replace(health, loss=0.0, missed=0, rounds=())
 
 
 def overdue(health: Health, *, floor: float, now: float) -> list[Flight]:
@@ -194,10 +198,10 @@ def doubtful_at(health: Health, *, floor: float) -> float:
     return late[1] if len(late) > 1 else math.inf
 
 
-def needed(health: Health) -> int:
-    """Return how many probes in a row must be missing until bad luck is out of the question."""
+def needed(health: Health, sure: float = SURE) -> int:
+    """Return how many probes in a row must be missing until bad luck is as unlikely as `sure`."""
     loss = min(MOST_LOSS, max(LEAST_LOSS, health.loss))
-    return math.ceil(math.log(SURE) / math.log(loss))
+    return math.ceil(math.log(sure) / math.log(loss))
 
 
 def luck(missing: int, answered: int, lost: int) -> float:

@@ -59,6 +59,8 @@ class Standing:
     """How often it was looked for since it lived last."""
     looked: float = -math.inf
     """When that was."""
+    keepalive: int = 0
+    """Seconds after which WireGuard holds it open; 0 is never."""
     counted: int | None = None
     """Bytes that WireGuard had received when that was last read."""
 
@@ -98,8 +100,6 @@ class Pair:
     """When the peer was last called by another way."""
     told: float = -math.inf
     """When the summary was last sent."""
-    said: tuple[About, ...] = ()
-    """What it said."""
     mode: Mode = Mode.COLD
     wake: float = -math.inf
     """When the pair has to be looked at again though nothing happens; infinity is never."""

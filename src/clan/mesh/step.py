@@ -138,7 +138,10 @@ class _Work:
         for name, pair in self.pairs.items():
             if any(s.link.slot.uplink == event.uplink for s in pair.links.values()):
                 touched = self.draft(name)
-                if touched is not None and event.up:
+                if touched is None:
+                    continue
+                touched.news = True
+                if event.up:
                     uplink_returned(touched, event.uplink)
 
     def _doubt_others(self, uplink: str) -> None:
@@ -164,6 +167,7 @@ class _Work:
             draft = Draft(
                 name, self.pairs[name], desired=self.desired, down=self.down, now=self.now
             )
+            draft.news = True
             self.drafts[name] = draft
             if known.path in links or not links:
                 draft.pair = replace(draft.pair, path=known.path if links else None)

@@ -145,11 +145,12 @@ def sign(
         raw=b"",
     )
     proof = signed.sign(PURPOSE, encode(_value(chart)), by)
-    made_one = read(MAGIC + chain.raw + proof.raw, chain.first_root)
+    known = before[0] if before else None
+    read_again = read(MAGIC + chain.raw + proof.raw, chain.first_root, known)
     for each in before:
-        if not made_one.succeeds(each):
+        if not read_again.succeeds(each):
             raise MeshError(f"this would not replace {each}: it is signed under other mandates")
-    return made_one
+    return read_again
 
 
 def _ancestors(before: Sequence[Chart]) -> tuple[Place, ...]:

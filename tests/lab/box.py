@@ -64,11 +64,14 @@ class Box:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.clan_dir = folder / "clan"
+        self.disk = folder / "disk"
         self.process: subprocess.Popen[bytes] | None = None
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.kernel = vm.kernel()
+        if shutil.which("mke2fs") is None:
+            raise vm.NoVmError("e2fsprogs is not installed")
         self._key(folder / "admin")
         self._make_disk()
         agent = folder / "agent"
@@ -100,6 +103,8 @@ class Box:
         subprocess.run(["cp", "-a", found.root, root], check=True)
         (age,) = (found.repository / "pool").glob("age_*.deb")
         subprocess.run(["dpkg", f"--root={root}", "-i", age], check=True, capture_output=True)
+        # What makes an image faster would lose packages with the power.
+        shutil.rmtree(root / "etc/dpkg/dpkg.cfg.d")
         (root / "modules").mkdir()
         for number, module in enumerate(vm.ordered(self.kernel, MODULES)):
             shutil.copy2(module, root / f"modules/{number:02}.ko")
@@ -109,12 +114,13 @@ class Box:
         (root / "root/.ssh").mkdir(mode=0o700, exist_ok=True)
         shutil.copy2(self.folder / "admin.pub", root / "root/.ssh/authorized_keys")
         (root / "etc/hostname").write_text(f"{NAME}\n")
+        (root / "etc/hosts").write_text("127.0.0.1\tlocalhost\n")
         (root / "modules.py").write_text(_NETWORK)
         (root / "etc/systemd/system/modules.service").write_text(_UNIT)
         systemctl = ["systemctl", f"--root={root}", "--quiet"]
         subprocess.run([*systemctl, "enable", "modules"], check=True)
         subprocess.run([*systemctl, "mask", *_MASKED], check=True)
-        words = ["mke2fs", "-q", "-t", "ext4", "-d", str(root), str(self.folder / "disk"), "1500M"]
+        words = ["mke2fs", "-q", "-t", "ext4", "-d", str(root), str(self.disk), "1500M"]
         subprocess.run(words, check=True)
         shutil.rmtree(root)
 
@@ -126,17 +132,30 @@ class Box:
         lines += [f"[instances.story.roles.default.machines.{NAME}.settings]", wish.to_toml()]
         (self.clan_dir / "clan.toml").write_text("\n".join(lines) + "\n")
 
-    def boot(self, clock: str = "utc") -> None:
-        """Give it power; `clock` is what its clock shows, as `-rtc base=` takes it."""
+    def boot(self, clock: str = "utc", *, log: Path | None = None) -> None:
+        """Give it power; `clock` is what its clock shows, as `-rtc base=` takes it.
+
+        What it writes to its disk is logged, if `log` says where.
+        """
         (vmlinuz,) = (self.kernel / "boot").glob("vmlinuz-*")
+        disk = f"driver=file,filename={self.disk},node-name=disk"
+        logged = []
+        if log is not None:
+            log.touch()
+            logged = ["-blockdev", f"driver=file,filename={log},node-name=log"]
+            logged += ["-blockdev", "driver=blklogwrites,node-name=logged,file=disk,log=log"]
         line = "root=/dev/nvme0n1 rw console=ttyS0 quiet panic=-1 net.ifnames=0"
         self.process = subprocess.Popen(
             [
                 *("qemu-system-x86_64", "-accel", "tcg,thread=multi", "-smp", "2", "-m", "768"),
                 *("-display", "none", "-monitor", "none", "-rtc", f"base={clock}"),
                 *("-serial", f"file:{self.folder / 'console'}"),
-                *("-drive", f"file={self.folder / 'disk'},if=none,id=disk,format=raw"),
-                *("-device", "nvme,drive=disk,serial=disk"),
+                *("-blockdev", disk, *logged),
+                # With a memory of its own, which has to be flushed.
+                *(
+                    "-device",
+                    f"nvme,drive={'logged' if log else 'disk'},serial=disk,write-cache=on",
+                ),
                 *("-netdev", f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-:22"),
                 *("-device", "virtio-net-pci,netdev=net"),
                 *("-kernel", str(vmlinuz), "-append", line),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from clan.system.ssh import find_ssh, login_command
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 USER_S_OWN = """
 Host *
@@ -42,8 +45,8 @@ def settings(tmp_path: Path, *options: str) -> dict[str, str]:
         find_ssh(),
         full_name="nas.family",
         user="anna",
-        socket=Path("/socket"),
-        log=tmp_path / "log",
+        folder=tmp_path,
+        known=False,
         network_options=(),
         options=options,
         command=(),
@@ -62,8 +65,8 @@ def test_what_a_user_says_elsewhere_changes_neither_way_nor_key(
     found = settings(tmp_path, *options)
     # ssh leaves out what is "none".
     assert {key: found.get(key, "none") for key in OURS} == OURS
-    assert found["proxycommand"].endswith("relay.py /socket connection")
-    assert found["knownhostscommand"].endswith("relay.py /socket key %I %t %K")
+    assert found["proxycommand"].endswith(f"relay.py {tmp_path}/counter connection")
+    assert found["knownhostscommand"].endswith(f"relay.py {tmp_path}/counter key %I %t %K")
     assert "proxyjump" not in found
 
 

@@ -52,3 +52,17 @@ def test_without_the_kernel_s_tables_there_is_still_an_answer(place: Path) -> No
 
 def test_this_computer_is_somewhere() -> None:
     assert observe_underlay().key == observe_underlay().key
+
+
+def test_what_many_ask_at_once_is_looked_at_once(place: Path) -> None:
+    seen = []
+
+    def look() -> underlay.Underlay:
+        seen.append(at(place, LINK, HOME))
+        return seen[-1]
+
+    lately = underlay.lately(look, 60)
+    assert lately() is lately()
+    assert len(seen) == 1
+    now = underlay.lately(look, 0)
+    assert now() is not now()

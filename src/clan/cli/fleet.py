@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from clan.cli.context import load_clan
@@ -33,8 +33,14 @@ class Fleet:
     @classmethod
     def of(cls, option: str | None) -> Fleet:
         """Load the clan."""
+        from clan.networks.connect import MOVE_POLL
+        from clan.system.underlay import lately
+
         reach = Reach.of(option)
-        return cls(clan=load_clan(option), reach=reach, context=reach.context(interactive=False))
+        context = reach.context(interactive=False)
+        # Each login looks at it; they are many, and all of them are here.
+        here = lately(context.locate, MOVE_POLL)
+        return cls(clan=load_clan(option), reach=reach, context=replace(context, locate=here))
 
     def chosen(self, names: Sequence[str], tags: Sequence[str]) -> list[str]:
         """Return the machines that are meant: those named or tagged; all when neither is given.

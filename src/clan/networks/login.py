@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from clan.errors import ClanError
 from clan.networks.connect import MOVE_POLL
 from clan.networks.hostkeys import Verdict, judge
-from clan.system.ssh import SESSION, SSH_FAILED, login_command
+from clan.system.ssh import COUNTER, KNOWN, LOG, SESSION, SHOWN, SSH_FAILED, login_command
 
 FOLDERS = "clan-ssh-"
 """How the names of folders of logins begin."""
@@ -110,13 +110,13 @@ async def login(
     """
     with own_folder() as place:
         counter = Counter(reached, identity, show)
-        with counter.open(place / "counter", place / "log"):
+        with counter.open(place):
             words = login_command(
                 ssh,
                 full_name=identity.full_name,
                 user=user,
-                socket=place / "counter",
-                log=place / "log",
+                folder=place,
+                known=identity.expected is not None,
                 network_options=reached.route.ssh_options,
                 options=options,
                 command=command,
@@ -146,29 +146,36 @@ class Counter:
         self.began = False
         self.hung_up = False
         self.held = bytearray()
+        self.shown = b""
         self.answers: set[asyncio.Task[None]] = set()
-        self.log = -1
+        self.pipes: dict[str, int] = {}
 
     @contextlib.contextmanager
-    def open(self, address: Path, log: Path) -> Iterator[None]:
-        """Serve at a Unix socket and a named pipe, both in a folder of this user alone."""
+    def open(self, place: Path) -> Iterator[None]:
+        """Serve in a folder of this user alone: at a Unix socket and two named pipes."""
         loop = asyncio.get_running_loop()
-        os.mkfifo(log, 0o600)
-        # Open for writing too: it must not end when ssh closes it.
-        self.log = os.open(log, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(str(address))
+        (place / KNOWN).write_text(self._known_hosts())
+        pipes = {LOG: self._read_log, SHOWN: self._read_shown}
+        with contextlib.ExitStack() as stack:
+            for name, read in pipes.items():
+                os.mkfifo(place / name, 0o600)
+                # Open for writing too: it must not end when ssh closes it.
+                pipe = os.open(place / name, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+                stack.callback(os.close, pipe)
+                loop.add_reader(pipe, read)
+                stack.callback(loop.remove_reader, pipe)
+                self.pipes[name] = pipe
+            listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+            listener.bind(str(place / COUNTER))
             listener.listen()
             listener.setblocking(False)
             loop.add_reader(listener, self._accept, listener)
-            loop.add_reader(self.log, self._read_log)
+            stack.callback(loop.remove_reader, listener)
             try:
                 yield
             finally:
-                loop.remove_reader(listener)
-                loop.remove_reader(self.log)
+                self._read_shown()
                 self._read_log()
-                os.close(self.log)
                 self.reached.connection.sock.close()
                 for answer in self.answers:
                     answer.cancel()
@@ -223,48 +230,60 @@ class Counter:
                 socket.send_fds(asking, [b"\0"], [stream.fileno()])
                 self.handed = True
             elif words[:1] == ["key"]:
-                await loop.sock_sendall(asking, (await self._known_hosts(words[1:])).encode())
+                await loop.sock_sendall(asking, (await self._asked(words[1:])).encode())
 
-    async def _known_hosts(self, words: list[str]) -> str:
+    async def _asked(self, words: list[str]) -> str:
         """Answer KnownHostsCommand: `words` are %I, %t, %K (ssh_config(5), TOKENS)."""
         reason, *shown = words
-        expected = self.identity.expected
-        if reason == "HOSTNAME":
-            key = " ".join(shown)
-            if not await self._take(key):
-                return ""
-            expected = key
-            self.settled = True
-            self._show()
-        known = (expected or "").splitlines()
-        return "".join(f"{self.identity.full_name} {key}\n" for key in known)
+        if reason != "HOSTNAME":
+            return self._known_hosts()
+        key = " ".join(shown)
+        verdict = self._judge(key)
+        ask = self.identity.ask
+        if verdict is Verdict.ASK and ask is not None:
+            verdict = Verdict.ACCEPT if await ask(key) else Verdict.DECLINED
+        self._meet(key, verdict)
+        return self._known_hosts(key) if self.settled else ""
 
-    async def _take(self, key: str) -> bool:
-        identity = self.identity
-        verdict = judge(
+    def _known_hosts(self, key: str | None = None) -> str:
+        keys = (key or self.identity.expected or "").splitlines()
+        return "".join(f"{self.identity.full_name} {each}\n" for each in keys)
+
+    def _judge(self, key: str) -> Verdict:
+        return judge(
             key,
-            identity.expected,
-            policy=identity.policy,
+            self.identity.expected,
+            policy=self.identity.policy,
             by_multicast=self.reached.by_multicast,
-            terminal=identity.ask is not None,
+            terminal=self.identity.ask is not None,
         )
-        if verdict is Verdict.ASK and identity.ask is not None:
-            verdict = Verdict.ACCEPT if await identity.ask(key) else Verdict.DECLINED
+
+    def _meet(self, key: str, verdict: Verdict) -> None:
+        """Note what is done with the key that was shown."""
         if verdict is Verdict.ACCEPT:
             try:
-                identity.record(key)
+                self.identity.record(key)
             except ClanError as fault:
                 self.fault = fault
-                return False
+                return
         elif verdict is not Verdict.EXPECTED:
             self.refused, self.key = verdict, key
-            return False
-        return True
+            return
+        self.settled = True
+        self._show()
+
+    def _read_shown(self) -> None:
+        """Hear which key was shown where the expected one was told without us."""
+        *lines, last = (self.shown + self._read(SHOWN)).split(b"\n")
+        self.shown = last
+        for line in lines:
+            reason, *shown = line.decode("ascii", "replace").split()
+            if reason == "HOSTNAME":
+                key = " ".join(shown)
+                self._meet(key, self._judge(key))
 
     def _read_log(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while words := os.read(self.log, 65536):
-                self.held += words
+        self.held += self._read(LOG)
         *lines, last = self.held.split(b"\n")
         if any(SESSION in line for line in lines):
             self.began = True
@@ -272,6 +291,13 @@ class Counter:
             self.held = bytearray(b"".join(kept) + last)
         if self.settled and not self.hung_up:
             self._show()
+
+    def _read(self, name: str) -> bytes:
+        found = b""
+        with contextlib.suppress(BlockingIOError):
+            while words := os.read(self.pipes[name], 65536):
+                found += words
+        return found
 
     def _show(self) -> None:
         if self.held:

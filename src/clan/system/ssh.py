@@ -3,6 +3,7 @@
 `ssh` is handed an open socket instead of an address, and asks for host keys instead of reading
 them from files: both over one Unix socket, at which `clan ssh` answers. `askpass`-like helpers of
 `ssh` are programs; `RELAY` is that program, kept so small that it starts in a few milliseconds.
+Where the key is known beforehand a shell tells it, which starts in one.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 RELAY = Path(__file__).with_name("relay.py")
+COUNTER, KNOWN, SHOWN, LOG = "counter", "known", "shown", "log"
+"""What there is in the folder of a login."""
+TELL = 'echo "$@" 1<>"$0/shown"; exec cat "$0/known"'
 KEY_TYPE = "ssh-ed25519"
 SESSION = b":client_loop():"
 """In lines of ssh's log that it writes from when the session begins: the name of the function.
@@ -58,14 +62,26 @@ def identity_options(full_name: str) -> list[str]:
     return [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
 
 
-def relay_options(socket: Path) -> list[str]:
-    """Return the options that make `ssh` take its connection and host keys from `socket`."""
-    relay = shlex.join([sys.executable, "-I", "-S", str(RELAY), str(socket)])
+def relay_options(folder: Path, *, known: bool) -> list[str]:
+    """Return the options that make `ssh` take its connection and host keys from a folder.
+
+    In it are the Unix socket `COUNTER` and, where the key is `known`, the file `KNOWN` that has it
+    and the pipe `SHOWN` that hears of the one that is shown.
+    """
+    relay = _words(sys.executable, "-I", "-S", str(RELAY), str(folder / COUNTER))
+    asked = f"{relay} key"
+    if known:
+        asked = _words("/bin/sh", "-c", TELL, str(folder))
     return [
-        *("-o", f"ProxyCommand={relay.replace('%', '%%')} connection"),
+        *("-o", f"ProxyCommand={relay} connection"),
         *("-o", "ProxyUseFdpass=yes"),
-        *("-o", f"KnownHostsCommand={relay.replace('%', '%%')} key %I %t %K"),
+        *("-o", f"KnownHostsCommand={asked} %I %t %K"),
     ]
+
+
+def _words(*words: str) -> str:
+    """Return a command in which ssh finds none of its tokens."""
+    return shlex.join(words).replace("%", "%%")
 
 
 def login_command(
@@ -73,23 +89,23 @@ def login_command(
     *,
     full_name: str,
     user: str,
-    socket: Path,
-    log: Path,
+    folder: Path,
+    known: bool,
     network_options: Sequence[str],
     options: Sequence[str],
     command: Sequence[str],
 ) -> list[str]:
-    """Return the words that log in over the connection served at `socket`.
+    """Return the words that log in over the connection served in `folder` (see `relay_options`).
 
     `network_options` are arguments as a network exports them, `options` are `Key=Value`. ssh keeps
     the first value it is given, so what identity and network say stands before what a user adds.
     """
     return [
         ssh,
-        *("-E", str(log)),
+        *("-E", str(folder / LOG)),
         # Whatever the level of the log. OpenSSH 8.5 brought it, as it did KnownHostsCommand.
         *("-o", f"LogVerbose=*{SESSION.decode()}*"),
-        *relay_options(socket),
+        *relay_options(folder, known=known),
         *identity_options(full_name),
         *network_options,
         *(word for option in options for word in ("-o", option)),

@@ -10,8 +10,13 @@ import hashlib
 import ipaddress
 import socket
 import struct
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PROC_NET = Path("/proc/net")
 # Documentation addresses (RFC 5737, RFC 3849): connecting a UDP socket to one sends nothing but
@@ -44,6 +49,21 @@ def observe_underlay() -> Underlay:
     text = "\n".join([*routers, *(sources or links)])
     key = hashlib.sha256(text.encode()).hexdigest()[:16]
     return Underlay(key=key, sources=sources, links=links)
+
+
+def lately(observe: Callable[[], Underlay], age: float) -> Callable[[], Underlay]:
+    """Return `observe` with what it found kept for `age` seconds: many may ask at once."""
+    kept: Underlay | None = None
+    due = 0.0
+
+    def look() -> Underlay:
+        nonlocal kept, due
+        now = time.monotonic()
+        if kept is None or now >= due:
+            kept, due = observe(), now + age
+        return kept
+
+    return look
 
 
 def _source(family: int, target: str) -> str | None:

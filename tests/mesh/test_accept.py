@@ -298,6 +298,10 @@ def test_three_who_remove_each_other_in_a_ring_are_a_dispute() -> None:
 def test_a_maximal_serial_is_refused_and_leaves_room() -> None:
     highest = replace(START, serial=charts.HIGHEST, hash=b"highest")
     assert outcome(offered(START), highest) is Outcome.REFUSED
+    assert outcome(Held.of(), highest) is Outcome.REFUSED
+    epoch = mandate.begin_epoch(START.chain, ROOT, admins("alice"))
+    beginning = replace(highest, chain=epoch)
+    assert outcome(offered(START), beginning) is Outcome.REFUSED
     far = replace(START, serial=START.serial + accepting.LEAP, hash=b"far")
     assert outcome(offered(START), far) is Outcome.FORK
 

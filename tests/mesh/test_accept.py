@@ -28,7 +28,7 @@ from tests.mesh.signers import (
 from clan.mesh.chart import accept as accepting
 from clan.mesh.chart import chart as charts
 from clan.mesh.chart import links, mandate
-from clan.mesh.chart.accept import Held, Outcome, Verdict, accept
+from clan.mesh.chart.accept import Held, Outcome, accept
 from clan.mesh.chart.content import EVERYTHING, Content, Ports, Rule
 from clan.mesh.chart.forks import State, merged_chain
 from clan.mesh.errors import MeshError
@@ -41,7 +41,7 @@ START = signed(content("nas", "phone", "tv"))
 
 
 def offered(*maps: Chart, to: Held | None = None) -> Held:
-    held = to or Held()
+    held = to or Held.of()
     for chart in maps:
         held = accept(held, chart).held
     return held
@@ -50,7 +50,8 @@ def offered(*maps: Chart, to: Held | None = None) -> Held:
 def outcome(held: Held, chart: Chart) -> Outcome:
     verdict = accept(held, chart)
     assert verdict.reason
-    assert (verdict.held is held) == (verdict.outcome not in {Outcome.NEWER, Outcome.FORK})
+    in_force = verdict.outcome in {Outcome.NEWER, Outcome.FORK}
+    assert (verdict.held.heads != held.heads) == in_force
     return verdict.outcome
 
 
@@ -70,7 +71,7 @@ def test_a_newer_map_is_taken_and_an_older_one_never() -> None:
     assert outcome(held, START) is Outcome.OLDER
     assert names(held.view.content) == ["nas", "tv"]
     assert held.view.state is State.CLEAR
-    assert Held().view.state is State.NONE
+    assert Held.of().view.state is State.NONE
 
 
 def test_a_machine_that_was_away_takes_the_newest_at_once() -> None:
@@ -108,7 +109,7 @@ def test_an_admin_merges_by_signing_what_holds() -> None:
     two = signed(content("nas", "phone"), BOB, after=[START])
     held = offered(START, one, two)
     merged = signed(held.view.content, CAROL, after=held.heads, made=NOW + DAY)
-    for before in (held, offered(one), offered(two), offered(START), Held()):
+    for before in (held, offered(one), offered(two), offered(START), Held.of()):
         assert offered(merged, to=before).heads == (merged,)
     after = offered(merged, to=held)
     assert outcome(after, one) is outcome(after, two) is Outcome.OLDER
@@ -147,11 +148,28 @@ def test_in_a_fork_the_higher_map_s_word_holds_where_both_cannot() -> None:
     view = offered(low, step, high).view
     found = {each.name: each for each in view.content.machines}
     assert found["tv"].identity == key("tv").public
-    assert (found["cam"].alias, found["cam"].subnets) == (None, {7})
-    assert (found["dish"].alias, found["dish"].subnets) == (within[5], {8})
+    assert (found["cam"].alias, found["cam"].subnets) == (None, frozenset({7}))
+    assert (found["dish"].alias, found["dish"].subnets) == (within[5], frozenset({8}))
     assert found["nas"].tags == {"new"}
     assert links.serial(found["nas"].links) == 9
     assert len(view.differences) == 4
+    signed(view.content, CAROL, after=view.heads)
+
+
+def test_in_a_fork_an_alias_is_of_the_range_that_holds() -> None:
+    ranges = [IPv4Network("10.70.0.0/24"), IPv4Network("10.80.0.0/24")]
+    low, high = sorted(
+        (
+            signed(Content(machines=(machine(name, alias=within[9]),), aliases=within), by)
+            for name, within, by in zip(("nas", "tv"), ranges, (ALICE, BOB), strict=True)
+        ),
+        key=lambda each: each.order,
+    )
+    view = offered(low, high).view
+    assert view.content.aliases == high.content.aliases
+    aliases = {each.identity: each.alias for each in view.content.machines}
+    assert aliases[high.content.machines[0].identity] == high.content.machines[0].alias
+    assert aliases[low.content.machines[0].identity] is None
     signed(view.content, CAROL, after=view.heads)
 
 
@@ -166,7 +184,7 @@ def test_in_a_fork_only_what_both_allow_is_open() -> None:
     both = offered(one, two).view.allowed(nas, tv)
     assert set(both) <= {ssh}
     assert offered(open_).view.allowed(nas, tv) == (EVERYTHING,)
-    assert Held().view.allowed(nas, tv) == ()
+    assert Held.of().view.allowed(nas, tv) == ()
 
 
 def rule(ports: Ports) -> Rule:
@@ -194,6 +212,9 @@ def test_two_who_both_list_an_admin_are_merged_too() -> None:
     assert listed == {"alice", "bob", "dave", "erin"}  # carol was left out by bob
     for before in (held, offered(two), offered(three)):
         assert offered(merged, to=before).heads == (merged,)
+    keeps_carol = mandate.list_admins(three.chain, admins("alice", "carol"), ALICE)
+    with pytest.raises(MeshError, match="under other mandates"):
+        signed(held.view.content, ALICE, under=keeps_carol, after=held.heads)
     with pytest.raises(MeshError, match="may not sign any"):
         merged_chain(held.heads, THIEF)
 
@@ -240,7 +261,7 @@ def test_who_remove_each_other_wait_for_the_root_and_a_thief_adds_nothing() -> N
         signed(START.content, ALICE, under=one.chain, after=held.heads)
     epoch = mandate.begin_epoch(one.chain, ROOT, admins("alice"))
     ruled = signed(START.content, ALICE, under=epoch, after=held.heads)
-    for before in (held, offered(one), offered(two), Held()):
+    for before in (held, offered(one), offered(two), Held.of()):
         assert offered(ruled, to=before).heads == (ruled,)
     assert names(ruled.content) == ["nas", "phone", "tv"]
     assert key("wiretap").public in ruled.content.removed
@@ -277,6 +298,10 @@ def test_three_who_remove_each_other_in_a_ring_are_a_dispute() -> None:
 def test_a_maximal_serial_is_refused_and_leaves_room() -> None:
     highest = replace(START, serial=charts.HIGHEST, hash=b"highest")
     assert outcome(offered(START), highest) is Outcome.REFUSED
+    assert outcome(Held.of(), highest) is Outcome.REFUSED
+    epoch = mandate.begin_epoch(START.chain, ROOT, admins("alice"))
+    beginning = replace(highest, chain=epoch)
+    assert outcome(offered(START), beginning) is Outcome.REFUSED
     far = replace(START, serial=START.serial + accepting.LEAP, hash=b"far")
     assert outcome(offered(START), far) is Outcome.FORK
 
@@ -346,7 +371,7 @@ def test_a_flood_of_branches_pushes_out_the_flooder_s_own() -> None:
     held = offered(START, alices)
     for number in range(30):
         held = offered(signed(content("nas", f"m{number}"), BOB, after=[START]), to=held)
-        assert len(held.heads) <= accepting.MOST_HEADS
+        assert len(held.heads) <= accepting.MOST_MAPS
         assert alices in held.heads
     carols = signed(content("nas", "vps"), CAROL, after=[START])
     held = offered(carols, to=held)
@@ -357,18 +382,31 @@ def test_a_flood_of_branches_pushes_out_the_flooder_s_own() -> None:
 
 
 def test_as_many_branches_as_there_is_room_for() -> None:
-    many = admins(*(f"a{number}" for number in range(accepting.MOST_HEADS + 1)))
+    many = admins(*(f"a{number}" for number in range(accepting.MOST_MAPS + 1)))
     start = signed(content("nas"), key("a0"), under=mandate.found(ROOT, many))
-    held = offered(start)
-    verdict = Verdict(outcome=Outcome.SAME, reason="", held=held)
-    for admin in many:
-        each = signed(content("nas", admin.name), key(admin.name), after=[start])
-        verdict = accept(verdict.held, each)
+    branches = [
+        signed(content("nas", admin.name), key(admin.name), after=[start]) for admin in many
+    ]
+    held = offered(start, *branches)
+    highest = sorted(branches, key=lambda each: each.order, reverse=True)
+    assert held.heads == tuple(highest[:-1])
+    verdict = accept(held, highest[-1])
     assert verdict.outcome is Outcome.REFUSED
-    assert "one branch too many" in verdict.reason
-    assert len(verdict.held.heads) == accepting.MOST_HEADS
-    merged = signed(verdict.held.view.content, key("a3"), after=verdict.held.heads)
-    assert offered(merged, to=verdict.held).heads == (merged,)
+    assert verdict.held is held
+    assert "too many branches" in verdict.reason
+    merged = signed(held.view.content, key("a3"), after=held.heads)
+    assert offered(merged, to=held).heads == (merged,)
+
+
+def test_what_a_thief_signed_over_is_in_force_again_when_they_are_removed() -> None:
+    """Else a thief could undo a removal by signing the next map after it."""
+    gone = signed(content("nas", "tv"), ALICE, after=[START])
+    over = signed(content("nas", "tv", "wiretap"), BOB, after=[gone])
+    over = signed(content("nas", "tv", "wiretap", "more"), BOB, after=[over])
+    without_bob = leaving_out(START, CAROL, "bob")  # carol had not heard of it yet
+    for held in (offered(START, gone, over, without_bob), offered(without_bob, gone, over)):
+        assert set(held.heads) == {gone, without_bob}
+        assert names(held.view.content) == ["nas", "tv"]
 
 
 def test_who_was_listed_while_a_machine_was_away_signs_for_it_too() -> None:

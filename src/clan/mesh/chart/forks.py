@@ -25,6 +25,7 @@ from clan.mesh.errors import MeshError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from ipaddress import IPv4Network
 
     from clan.mesh.chart.chart import Chart
     from clan.mesh.chart.mandate import Chain
@@ -108,6 +109,40 @@ def settle(charts: Iterable[Chart]) -> Settled:
     )
 
 
+def tips(maps: Iterable[Chart]) -> list[Chart]:
+    """Return the maps that none of the others replaces."""
+    maps = tuple(maps)
+    return [each for each in maps if not any(other.succeeds(each) for other in maps)]
+
+
+def needed(maps: Iterable[Chart]) -> list[Chart]:
+    """Return the maps that have to be kept: the tips, and what each replaced of other signers.
+
+    If its signer turns out to be a thief, those come into force again.
+    """
+    maps = tuple(maps)
+    kept: dict[bytes, Chart] = {}
+    for tip in tips(maps):
+        kept[tip.hash] = tip
+        under = [each for each in maps if tip.succeeds(each) and each.signer != tip.signer]
+        kept |= {each.hash: each for each in tips(under)}
+    return sorted(kept.values(), key=lambda each: each.order, reverse=True)
+
+
+def weigh(maps: Iterable[Chart]) -> Settled:
+    """Find out which of a machine's maps of one epoch count, and what comes of it."""
+    left = tuple(maps)
+    void: tuple[tuple[Chart, str], ...] = ()
+    while True:
+        settled = settle(tips(left))
+        void += settled.void
+        if not settled.void:
+            return replace(settled, void=void)
+        # What counts for nothing has replaced nothing either.
+        out = {each.hash for each, _ in settled.void}
+        left = tuple(each for each in left if each.hash not in out)
+
+
 def merged_chain(heads: Sequence[Chart], by: Key) -> Chain:
     """Return the mandates under which `by` can sign the map that merges these.
 
@@ -130,9 +165,8 @@ def merged_chain(heads: Sequence[Chart], by: Key) -> Chain:
     return list_admins(chains[0], list(admins.values()), by)
 
 
-def view(heads: Sequence[Chart]) -> View:
-    """Return what holds of maps that were settled, the highest first."""
-    settled = settle(heads)
+def view(settled: Settled) -> View:
+    """Return what holds of maps that were weighed."""
     if len(settled.heads) < 2:  # noqa: PLR2004 (one does not differ)
         content = settled.heads[0].content if settled.heads else Content()
         return View(state=settled.state, content=content, heads=settled.heads)
@@ -159,7 +193,7 @@ def _agreed(heads: Sequence[Chart]) -> tuple[Content, tuple[str, ...]]:
     machines = []
     for machine in heads[0].content.machines:
         same = [each.get((machine.name, machine.identity)) for each in others]
-        if machine.identity in removed or None in same:
+        if None in same:
             continue
         for each in filter(None, same):
             machine = replace(  # noqa: PLW2901 (what is left of it)
@@ -197,7 +231,7 @@ def _joined(heads: Sequence[Chart]) -> tuple[Content, tuple[str, ...]]:
             elif folded(machine.name) in names:
                 differences[f"{machine.name} of {head} is left out: another has its name"] = None
             else:
-                kept = _without(machine, taken)
+                kept = _without(machine, taken, heads[0].content.aliases)
                 if kept != machine:
                     differences[f"{machine.name} of {head} loses an alias or a network"] = None
                 machines[machine.identity] = kept
@@ -223,9 +257,9 @@ def _unlike(heads: Sequence[Chart]) -> Iterator[str]:
             yield f"the range of aliases is that of {top}, not of {head}"
 
 
-def _without(machine: Machine, taken: set[object]) -> Machine:
-    return replace(
-        machine,
-        alias=None if machine.alias in taken else machine.alias,
-        subnets=machine.subnets - taken,
-    )
+def _without(machine: Machine, taken: set[object], within: IPv4Network | None) -> Machine:
+    """Return a machine without what another has, and without an alias of another range."""
+    alias = machine.alias
+    if alias is not None and (alias in taken or within is None or alias not in within):
+        alias = None
+    return replace(machine, alias=alias, subnets=machine.subnets - taken)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from clan.machine.layout import sync, write
 from clan.mesh.chart import chart as charts
-from clan.mesh.chart.accept import MOST_HEADS, Held, Outcome, Verdict, accept, hold
+from clan.mesh.chart.accept import MOST_MAPS, Held, Outcome, Verdict, accept
 from clan.mesh.errors import MeshError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Store:
                 except MeshError as found:
                     fault = fault or found
         if fault is None:
-            return Held()
+            return Held.of()
         raise MeshError(
             f"{self._folder}/map is damaged ({fault}): remove it, and give this machine the map "
             "with `clan machines update`"
@@ -79,14 +79,14 @@ class Store:
         maps: list[Chart] = []
         while rest:
             size, rest = int.from_bytes(rest[:8], "big"), rest[8:]
-            if not 0 < size <= len(rest) or len(maps) == MOST_HEADS:
+            if not 0 < size <= len(rest) or len(maps) == MOST_MAPS:
                 raise MeshError("it is not whole")
             known = maps[0] if maps else None
             maps.append(charts.read(rest[:size], self._first_root, known))
             rest = rest[size:]
         if not maps or len({each.epoch for each in maps}) > 1:
             raise MeshError("it has maps that are not held together")
-        return hold(maps)[0]
+        return Held.of(maps)
 
     def _write(self, held: Held) -> None:
         path, before = self._folder / "map", self._folder / "map.before"

@@ -79,7 +79,8 @@ class Kernel:
         """Make an interface, WIREGUARD or TUN, and return its index; it is not up yet.
 
         It gives itself no address. A TUN is made where the caller is, and stays whether or not a
-        process has it open, with its addresses and routes. Raises NetlinkError: EOPNOTSUPP where the kernel makes none.
+        process has it open, with its addresses and routes. Raises NetlinkError: EOPNOTSUPP where
+        the kernel makes none.
         """
         if kind == TUN:
             _make_tun(name)

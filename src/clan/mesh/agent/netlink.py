@@ -40,7 +40,8 @@ _MOST = 1 << 16
 _TRIES = 10
 """How often a list that changed while it was made is asked for again."""
 _PATIENCE = struct.pack("@ll", 10, 0)
-"""Seconds, and microseconds, that the kernel may take; it answers at once, but for the locks that others hold."""
+"""Seconds, and microseconds, that the kernel may take: it answers at once, but for the locks that
+others hold."""
 
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")

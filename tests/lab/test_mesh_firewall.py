@@ -124,6 +124,23 @@ def test_nobody_on_the_lan_takes_a_clan_address(
             assert got(heard)
 
 
+def test_nobody_on_the_lan_speaks_as_a_member_to_an_ordinary_address(two: Two) -> None:
+    two.member.run("ip addr add 2001:db8::1/64 dev eth0")
+    two.stranger.run("ip addr add 2001:db8::2/64 dev eth0")
+    two.stranger.run(f"ip addr add {FAR}/128 dev lo")
+    with (
+        hears(two.member, socket.AF_INET6, "2001:db8::1", 9) as heard,
+        two.stranger.inside(),
+        socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sender,
+    ):
+        sender.bind((str(FAR), 0))
+        sender.sendto(b"x", ("2001:db8::1", 9))
+        assert got(heard)
+        two.guard(GUARD)
+        sender.sendto(b"x", ("2001:db8::1", 9))
+        assert not got(heard)
+
+
 def test_nothing_leaks_when_every_link_is_down(two: Two) -> None:
     two.stranger.run("ip addr add 2001:db8::2/64 dev eth0")
     two.stranger.run(f"ip addr add {FAR}/128 dev lo")
@@ -216,6 +233,7 @@ def test_the_first_packet_to_a_cold_peer_is_told_and_the_next_are_not(two: Two) 
     for _ in range(20):
         sender.sendto(b"x", (str(FAR), 9))
     assert told() == [FAR]
+    sender.sendto(b"x", (str(FAR), 9))
     assert told() == []
     time.sleep(firewall.QUIET)
     sender.sendto(b"x", (str(FAR), 9))  # nothing came of it: it is told again

@@ -188,6 +188,20 @@ def test_what_changes_is_told_and_by_whom(pair: tuple[Space, Space], kernel: Ker
     space.run(f"ip -6 rule del priority {marks.PRIORITY}")
     told = until(events, lambda each: isinstance(each.what, Rule) and each.gone)
     assert told.what in rules
+    # A port that leaves its bridge is still there.
+    space.run("ip link add name br0 type bridge")
+    space.run("ip link set wlan0 master br0")
+    space.run("ip link set wlan0 nomaster")
+    space.run("ip link set wlan0 mtu 1444")
+    told = until(
+        events,
+        lambda each: (
+            isinstance(each.what, Interface)
+            and each.what.name == "wlan0"
+            and (each.gone or each.what.mtu == 1444)
+        ),
+    )
+    assert not told.gone
     space.run("ip link del wlan0")
     until(events, lambda each: isinstance(each.what, Interface) and each.gone)
     events.close()
@@ -291,6 +305,7 @@ def test_an_mtu_below_ipv6s_is_refused_as_it_would_end_ipv6(space: Space, kernel
 
 
 def test_the_kernels_own_words_are_in_its_refusals(kernel: Kernel) -> None:
-    with pytest.raises(NetlinkError) as refused:
-        kernel.settle_routes([Route(to=CLAN, index=4242)], table=MAIN)
-    assert str(refused.value).startswith(f"[Errno {refused.value.errno}] route to fdcc::/16: ")
+    far = Route(to=ip_network("203.0.113.0/24"), gateway=ip_address("198.51.100.1"))
+    with pytest.raises(NetlinkError, match=r"route to 203.0.113.0/24: .*invalid gateway"):
+        kernel.settle_routes([far, Route(to=CLAN, kind=UNREACHABLE)], table=MAIN)
+    assert [route.to for route in kernel.routes(protocol=193)] == [CLAN]  # the others are done

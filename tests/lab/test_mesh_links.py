@@ -70,6 +70,8 @@ def test_an_interface_is_what_it_was_told_to_be(ends: Ends) -> None:
         fingerprint(own.private),
     )
     assert own.private.hex() not in repr(device)
+    addresses = [each for each in own.kernel.addresses() if each.index == own.index]
+    assert [each.address.ip for each in addresses] == [own.inner]  # none of its own making
     (key,) = device.peers
     seen = device.peers[key]
     assert key == peer.public

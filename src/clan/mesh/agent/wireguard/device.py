@@ -95,5 +95,11 @@ class Wireguard(ABC):
 
 
 def fingerprint(private: bytes) -> str:
-    """Return what tells private keys apart and gives none away: 16 hex digits."""
-    return hashlib.sha256(private).hexdigest()[:16] if private else ""
+    """Return what tells private keys apart and gives none away: 16 hex digits.
+
+    WireGuard fixes five bits of any key (RFC 7748, section 5), so they make no difference.
+    """
+    if not private:
+        return ""
+    fixed = bytes([private[0] & 248, *private[1:31], private[31] & 127 | 64])
+    return hashlib.sha256(fixed).hexdigest()[:16]

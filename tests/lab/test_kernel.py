@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.lab import vm
 
-import clan.machine
+from clan.deploy.bundle import bundle
 from clan.inventory.open import open_source
 from clan.inventory.registry import Registry
 from clan.lab import image
@@ -25,13 +26,15 @@ pytestmark = pytest.mark.lab
 CLAN = b"""
 [machines]
 server1 = {}
+server2 = {}
 laptop1 = {}
 laptop2 = {}
 [instances.vpn]
 module.name = "wireguard"
-roles.controller.machines.server1.settings.endpoint = "192.0.2.1"
-roles.peer.machines.laptop1 = {}
-roles.peer.machines.laptop2 = {}
+roles.controller.machines.server1.settings.endpoint = "10.0.2.2"
+roles.controller.machines.server2.settings.endpoint = "10.0.3.2"
+roles.peer.machines.laptop1.settings.controller = "server1"
+roles.peer.machines.laptop2.settings.controller = "server2"
 """
 
 
@@ -81,14 +84,12 @@ def saw(lab_ready: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
         link = next(each for each in planned if isinstance(each, WireguardLink)).to_json()
         links[machine] = link | {"private_key": f"/keys/{machine}"}
         files[f"keys/{machine}"] = keys.private[machine]
-    top = Path(clan.machine.__file__).parent
-    for file in top.rglob("*.py"):
-        files[f"opt/clan/machine/{file.relative_to(top)}"] = file.read_bytes()
+    files["machine.pyz"] = bundle()
     files["links.json"] = json.dumps(links).encode()
     files["kernel.py"] = (Path(__file__).parent / "programs/kernel.py").read_bytes()
     tools = sorted((image.find().repository / "pool").glob("wireguard-tools_*.deb"))
     try:
-        console = vm.run("PYTHONPATH=/opt python3 /kernel.py", files, tools, scratch)
+        console = vm.run("PYTHONPATH=/machine.pyz python3 /kernel.py", files, tools, scratch)
     except vm.NoVmError as missing:
         pytest.skip(str(missing))
     lines = [line for line in console.splitlines() if line.startswith("SAW ")]
@@ -98,9 +99,9 @@ def saw(lab_ready: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 
 
 def test_the_kernel_makes_the_interface_and_all_ping_all(saw: dict[str, Any]) -> None:
-    assert saw["missing"] == [[], [], []]
+    assert saw["missing"] == [[], [], [], []]
     assert saw["kind"] == "wireguard"
-    assert saw["pings"] == [True] * 6
+    assert saw["pings"] == [True] * 12
 
 
 def test_applying_again_loses_no_packet(saw: dict[str, Any]) -> None:
@@ -115,3 +116,21 @@ def test_it_goes_and_comes_and_tells_who_has_its_port(saw: dict[str, Any]) -> No
         "UDP port 51820 is taken by python3 (process "
     )
     assert (saw["again"], saw["back"]) == ([], True)
+
+
+def test_an_open_connection_outlives_its_controller_which_comes_back(saw: dict[str, Any]) -> None:
+    carried = saw["carried"]
+    said = carried.pop("said")
+    sys.stderr.write(f"\n{carried}\n")
+    assert (carried["before"], carried["dead before"]) == (True, {})
+
+    assert (carried["without"], carried["mended"]) == (True, True)
+    assert carried["dead"] == {each: ["server2"] for each in ("server1", "laptop1", "laptop2")}
+    assert 0.5 < carried["silence"] < 15
+    for laptop in ("laptop1", "laptop2"):
+        assert "; server1 carries server2's addresses\n" in said[laptop]
+
+    assert (carried["returned"], carried["after"], carried["as before"]) == (True, True, True)
+    assert carried["silence of return"] < 5
+    for laptop in ("laptop1", "laptop2"):
+        assert said[laptop].endswith("; each controller carries its own addresses\n")

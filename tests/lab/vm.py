@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 KERNEL = "linux-image-cloud-amd64"
 MODULES = ("wireguard", "veth")
 _LEFT_OUT = ("usr/share", "var", "boot", "usr/lib/systemd", "usr/lib/apt", "usr/include")
-_PATIENCE = 240.0
+_PATIENCE = 600.0
 
 # finit_module(2) is 313 on amd64, the only processor that this boots on.
 _INIT = """\

@@ -156,6 +156,23 @@ def test_in_a_fork_the_higher_map_s_word_holds_where_both_cannot() -> None:
     signed(view.content, CAROL, after=view.heads)
 
 
+def test_in_a_fork_an_alias_is_of_the_range_that_holds() -> None:
+    ranges = [IPv4Network("10.70.0.0/24"), IPv4Network("10.80.0.0/24")]
+    low, high = sorted(
+        (
+            signed(Content(machines=(machine(name, alias=within[9]),), aliases=within), by)
+            for name, within, by in zip(("nas", "tv"), ranges, (ALICE, BOB), strict=True)
+        ),
+        key=lambda each: each.order,
+    )
+    view = offered(low, high).view
+    assert view.content.aliases == high.content.aliases
+    aliases = {each.identity: each.alias for each in view.content.machines}
+    assert aliases[high.content.machines[0].identity] == high.content.machines[0].alias
+    assert aliases[low.content.machines[0].identity] is None
+    signed(view.content, CAROL, after=view.heads)
+
+
 def test_in_a_fork_only_what_both_allow_is_open() -> None:
     ssh = Ports(protocol="tcp", first=22, last=22)
     some = Ports(protocol="tcp", first=1, last=1023)
@@ -195,6 +212,9 @@ def test_two_who_both_list_an_admin_are_merged_too() -> None:
     assert listed == {"alice", "bob", "dave", "erin"}  # carol was left out by bob
     for before in (held, offered(two), offered(three)):
         assert offered(merged, to=before).heads == (merged,)
+    keeps_carol = mandate.list_admins(three.chain, admins("alice", "carol"), ALICE)
+    with pytest.raises(MeshError, match="under other mandates"):
+        signed(held.view.content, ALICE, under=keeps_carol, after=held.heads)
     with pytest.raises(MeshError, match="may not sign any"):
         merged_chain(held.heads, THIEF)
 
@@ -278,6 +298,10 @@ def test_three_who_remove_each_other_in_a_ring_are_a_dispute() -> None:
 def test_a_maximal_serial_is_refused_and_leaves_room() -> None:
     highest = replace(START, serial=charts.HIGHEST, hash=b"highest")
     assert outcome(offered(START), highest) is Outcome.REFUSED
+    assert outcome(Held.of(), highest) is Outcome.REFUSED
+    epoch = mandate.begin_epoch(START.chain, ROOT, admins("alice"))
+    beginning = replace(highest, chain=epoch)
+    assert outcome(offered(START), beginning) is Outcome.REFUSED
     far = replace(START, serial=START.serial + accepting.LEAP, hash=b"far")
     assert outcome(offered(START), far) is Outcome.FORK
 

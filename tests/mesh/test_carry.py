@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import subprocess
@@ -14,100 +15,76 @@ from hypothesis import strategies as st
 from tests.mesh import signers
 
 from clan.deploy.bundle import bundle
-from clan.machine.layout import Layout
-from clan.mesh import __main__ as program
 from clan.mesh import identity
+from clan.mesh.__main__ import main
+from clan.mesh.agent import setting
 from clan.mesh.chart.carry import Told, packed, read_told, unpacked
-from clan.mesh.chart.records import Records
 from clan.mesh.chart.store import Store
 from clan.mesh.errors import MeshError
-from clan.mesh.member import Member, folder, member, told_at
+from clan.mesh.records import Records
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 KEYS = st.binary(min_size=32, max_size=32)
 
 
 @pytest.fixture
-def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
-    """Be a machine that is in the mesh `home`."""
-    found = Layout(root=tmp_path)
-    monkeypatch.setattr(program, "LAYOUT", found)
-    place = tmp_path / told_at("home").lstrip("/")
+def disk(tmp_path: Path) -> Path:
+    """Return the disk of a machine that is in the mesh `home`."""
+    place = tmp_path / setting.path("home").lstrip("/")
     place.parent.mkdir(parents=True)
-    me = Member(
-        instance="home",
-        machine="nas",
-        first_root=signers.ROOT.public,
-        identity=tmp_path / "id",
-    )
-    place.write_text(json.dumps(me.to_json()))
-    assert member("home", found) == me
-    return found
+    place.write_bytes(setting.told(signers.ROOT.public, "/id"))
+    assert setting.read("home", tmp_path).identity == tmp_path / "id"
+    return tmp_path
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *words: str, stdin: bytes = b"") -> None:
-    monkeypatch.setattr(sys, "argv", ["machine.pyz", "mesh", *words])
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-    program.main()
+@pytest.fixture
+def run(
+    disk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Run the machine's own program there, and return what it says."""
+
+    def ran(*words: str, stdin: bytes = b"") -> str:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        with contextlib.suppress(SystemExit):
+            main(["--root", str(disk), *words])
+        said = capsys.readouterr()
+        return said.out + said.err
+
+    return ran
 
 
-def test_a_machine_takes_maps_and_tells_of_what_it_has(
-    layout: Layout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_machine_takes_maps_and_tells_of_what_it_has(disk: Path, run: Callable[..., str]) -> None:
     first = signers.signed(signers.content("nas"))
     second = signers.signed(signers.content("nas", "laptop"), after=[first])
-    run(monkeypatch, "take", "home", stdin=packed([second.raw, first.raw]))
-    outcomes = [each["outcome"] for each in json.loads(capsys.readouterr().out)]
-    assert outcomes == ["newer", "older"]
-    Records(folder("home", layout)).offer(signers.key("nas").public, signers.record("nas"))
-    run(monkeypatch, "tell", "home")
-    told = read_told(capsys.readouterr().out.encode())
+    said = json.loads(run("take", "home", stdin=packed([second.raw, first.raw])))
+    assert [each["outcome"] for each in said] == ["newer", "older"]
+    place = setting.read("home", disk).state
+    records, nas = Records(place / "records"), signers.key("nas").public
+    records.take(nas, signers.record("nas"))
+    records.keep([nas])
+    told = read_told(run("tell", "home").encode())
     assert told == Told(
         held=frozenset({second.hash.hex()}),
         maps=(second.raw,),
-        records={signers.key("nas").public: signers.record("nas")},
+        records={nas: signers.record("nas")},
     )
-    run(monkeypatch, "tell", "home", second.hash.hex())
-    again = read_told(capsys.readouterr().out.encode())
+    again = read_told(run("tell", "home", second.hash.hex()).encode())
     assert (again.held, again.maps) == (told.held, ())
-    place = folder("home", layout)
     assert place.stat().st_mode & 0o077 == 0
     assert (place / "map").stat().st_mode & 0o077 == 0
 
 
-def test_what_is_no_map_is_refused_and_changes_nothing(
-    layout: Layout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run(monkeypatch, "take", "home", stdin=packed([b"hello"]))
-    assert json.loads(capsys.readouterr().out)[0]["outcome"] == "refused"
-    with pytest.raises(SystemExit):
-        run(monkeypatch, "take", "home", stdin=b"hello")
-    assert "is not whole" in capsys.readouterr().err
-    assert Store(folder("home", layout), signers.ROOT.public).held().top is None
+def test_what_is_no_map_is_refused_and_changes_nothing(disk: Path, run: Callable[..., str]) -> None:
+    assert json.loads(run("take", "home", stdin=packed([b"hello"])))[0]["outcome"] == "refused"
+    assert "is not whole" in run("take", "home", stdin=b"hello")
+    assert Store(setting.read("home", disk).state, signers.ROOT.public).held().top is None
 
 
-def test_a_machine_that_is_in_no_such_mesh_says_so(
-    layout: Layout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert layout.own
-    with pytest.raises(SystemExit):
-        run(monkeypatch, "tell", "office")
-    assert "this machine is in no mesh 'office'" in capsys.readouterr().err
-
-
-def test_of_two_records_the_newer_is_kept_and_a_stranger_s_is_refused(tmp_path: Path) -> None:
-    records, nas = Records(tmp_path), signers.key("nas").public
-    assert records.offer(nas, signers.record("nas", 2))
-    assert not records.offer(nas, signers.record("nas", 1))
-    with pytest.raises(MeshError, match="may not sign"):
-        records.offer(nas, signers.record("laptop", 3))
-    (tmp_path / "records" / ("00" * 32)).write_bytes(b"damaged")
-    (tmp_path / "records" / "notes.txt").write_text("x")
-    assert records.all() == {nas: signers.record("nas", 2)}
-    records.forget([])
-    assert records.all() == {}
+def test_a_machine_that_is_in_no_such_mesh_says_so(run: Callable[..., str]) -> None:
+    assert "this machine is in no mesh 'office'" in run("tell", "office")
 
 
 @given(

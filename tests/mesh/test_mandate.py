@@ -9,12 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.mesh.signers import ALICE, BOB, CAROL, ROOT, admins, chain, key
 
-from clan.mesh.chart import mandate
+from clan.mesh.chart import mandate, signed
+from clan.mesh.chart.canonical import base64_of, encode
 from clan.mesh.chart.mandate import Admin, begin_epoch, list_admins
 from clan.mesh.errors import MeshError
 
 if TYPE_CHECKING:
     from clan.mesh.chart.mandate import Chain
+    from clan.mesh.identity import Key
 
 NEW_ROOT = key("new root")
 
@@ -67,6 +69,48 @@ def test_only_the_root_begins_an_epoch() -> None:
         begin_epoch(chain("alice"), ALICE, admins("alice"))
     made = begin_epoch(chain("alice"), ROOT, admins("bob"))
     assert (made.epoch, made.last.number, made.removed) == (2, 0, frozenset())
+
+
+def forged(after: Chain, by: Key, **change: object) -> bytes:
+    """Return a chain whose last mandate is signed as no tool of ours would."""
+    last = after.last
+    said = {
+        "epoch": last.epoch + 1,
+        "number": 0,
+        "root": base64_of(last.root),
+        "admins": [["alice", base64_of(ALICE.public)]],
+        "before": base64_of(last.hash),
+        "consent": "",
+    } | change
+    proof = signed.sign(mandate.PURPOSE, encode(said), by)
+    count = len(after.mandates) + 1
+    return count.to_bytes(2, "big") + after.raw[2:] + proof.raw
+
+
+def test_an_admin_begins_no_epoch_and_a_mandate_says_what_it_follows() -> None:
+    made = chain("alice")
+    assert mandate.read(forged(made, ROOT), ROOT.public)[0].epoch == 2
+    elsewhere = base64_of(begin_epoch(made, ROOT, admins("bob")).last.hash)
+    for by, change in (
+        (ALICE, {}),
+        (ROOT, {"before": elsewhere}),
+        (ROOT, {"epoch": 1}),
+        (ALICE, {"epoch": 1, "number": 1, "before": elsewhere}),
+        (ALICE, {"epoch": 1, "number": 2}),
+        (ALICE, {"epoch": 2, "number": 1}),
+        (ALICE, {"epoch": 1, "number": 1, "root": base64_of(BOB.public)}),
+    ):
+        with pytest.raises(MeshError):
+            mandate.read(forged(made, by, **change), ROOT.public)
+
+
+def test_there_is_one_way_to_write_a_mandate() -> None:
+    made = chain("alice")
+    body = made.last.proof.body
+    for other in (body.replace(b":", b": ", 1), body + b" ", body.replace(b"}", b',"x":1}')):
+        proof = signed.sign(mandate.PURPOSE, other, ROOT)
+        with pytest.raises(MeshError):
+            mandate.read(b"\0\1" + proof.raw, ROOT.public)
 
 
 def test_a_root_that_was_replaced_begins_nothing_and_a_new_one_must_have_its_key() -> None:

@@ -36,10 +36,12 @@ import sys
 
 if sys.argv[1:2] == ["mesh"]:
     from clan.mesh.__main__ import main
+
+    main(sys.argv[2:])
 else:
     from clan.machine.__main__ import main
 
-main()
+    main()
 """
 """Chooses, as `clan.machine` must not import `clan.mesh`."""
 PREFIX = "generation/"

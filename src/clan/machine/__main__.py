@@ -263,7 +263,7 @@ def links(_: argparse.Namespace) -> None:
     Firewalls may be there that were not.
     """
     current = LAYOUT.manifest(LAYOUT.chosen(CURRENT))
-    firewalls.settle(LAYOUT, current)
+    firewalls.settle(LAYOUT.opened, firewalls.openings(current))
     apply.set_links(current, current)
 
 

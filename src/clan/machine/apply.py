@@ -46,7 +46,7 @@ def apply(
         lambda: set_blocks(layout, after),
         lambda: parameters.set_all(layout, after.get("sysctl", ())),
         lambda: set_firewall(before, after, booting=booting),
-        lambda: firewalls.settle(layout, after),
+        lambda: firewalls.settle(layout.opened, firewalls.openings(after)),
     ]
     if not booting:
         if not going_back:

@@ -1,73 +1,99 @@
-"""`machine.pyz mesh COMMAND`: the mesh's part of the program that runs on a machine.
+"""`machine.pyz mesh …`: what the mesh does on a machine, as processes of their own.
 
-Answers are one line on standard output; a fault is one line on standard error and status 1.
+born PATH               make this machine's identity, unless it is there; print its public half
+run INSTANCE            be the agent
+take INSTANCE           take in the maps on standard input, and tell the agent; print what came of
+                        each
+tell INSTANCE [HASH…]   print which maps and records are here, and the maps that are not named
+ask INSTANCE            ask the agent the line of JSON on standard input, and print its answer
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from clan.machine.layout import Layout
 from clan.machine.system import StepError
 from clan.mesh import identity
+from clan.mesh.agent import setting, status
+from clan.mesh.agent.loop import Agent
 from clan.mesh.chart.carry import Told, unpacked
-from clan.mesh.chart.records import Records
 from clan.mesh.chart.store import Store
-from clan.mesh.member import folder, member
+from clan.mesh.records import Records
 
-LAYOUT = Layout()
-
-
-def born(given: argparse.Namespace) -> str:
-    """Make an identity in a file, unless it is there; answer its public half."""
-    return identity.text(identity.born(Path(given.path)).public)
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
-def take(given: argparse.Namespace) -> str:
-    """Take in maps from standard input; answer what became of each."""
-    store = Store(folder(given.instance, LAYOUT), member(given.instance, LAYOUT).first_root)
-    verdicts = [store.offer(each) for each in unpacked(sys.stdin.buffer.read())]
-    return json.dumps([{"outcome": each.outcome, "reason": each.reason} for each in verdicts])
-
-
-def tell(given: argparse.Namespace) -> str:
-    """Answer which maps and records are here; the maps themselves but for those that are named."""
-    place = folder(given.instance, LAYOUT)
-    maps = Store(place, member(given.instance, LAYOUT).first_root).held().maps
-    told = Told(
-        held=frozenset(each.hash.hex() for each in maps),
-        maps=tuple(each.raw for each in maps if each.hash.hex() not in given.known),
-        records=Records(place).all(),
-    )
-    return json.dumps(told.to_json())
-
-
-def main() -> None:
-    """Run one command."""
+def main(words: Sequence[str] | None = None) -> None:
+    """Run one command; a fault is one line on standard error and status 1."""
     parser = argparse.ArgumentParser(prog="machine.pyz mesh")
-    commands = parser.add_subparsers(required=True)
-    command = commands.add_parser("born")
-    command.add_argument("path")
-    command.set_defaults(run=born)
-    command = commands.add_parser("take")
-    command.add_argument("instance")
-    command.set_defaults(run=take)
-    command = commands.add_parser("tell")
-    command.add_argument("instance")
-    command.add_argument("known", nargs="*")
-    command.set_defaults(run=tell)
-    given = parser.parse_args(sys.argv[2:])
+    parser.add_argument("--root", type=Path, default=Path("/"))
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("born").add_argument("path", type=Path)
+    for name in ("run", "take", "tell", "ask"):
+        commands.add_parser(name).add_argument("instance")
+    commands.choices["tell"].add_argument("known", nargs="*")
+    given = parser.parse_args(words)
     os.umask(0o077)
     try:
-        print(given.run(given))  # noqa: T201 (its answer)
+        if given.command == "born":
+            _print(identity.text(identity.born(given.path).public))
+            return
+        place = setting.read(given.instance, given.root)
+        if given.command == "tell":
+            _tell(place, given.known)
+        else:
+            COMMANDS[given.command](place)
     except (StepError, OSError) as fault:
         print(fault, file=sys.stderr)  # noqa: T201 (its answer)
         sys.exit(1)
 
+
+def _run(given: setting.Setting) -> None:
+    agent = Agent(given, _print)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with contextlib.closing(agent):
+        agent.start()
+        while True:
+            agent.turn()
+
+
+def _take(given: setting.Setting) -> None:
+    store = Store(given.state, given.root)
+    verdicts = [store.offer(each) for each in unpacked(sys.stdin.buffer.read())]
+    # Without an agent there is nobody to tell: it reads the map when it starts.
+    with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+        status.ask(given.socket, {"ask": "reload"})
+    _print(json.dumps([{"outcome": each.outcome, "reason": each.reason} for each in verdicts]))
+
+
+def _tell(given: setting.Setting, known: Sequence[str]) -> None:
+    maps = Store(given.state, given.root).held().maps
+    records = Records(given.state / "records").held
+    told = Told(
+        held=frozenset(each.hash.hex() for each in maps),
+        maps=tuple(each.raw for each in maps if each.hash.hex() not in known),
+        records={identity: record.raw for identity, record in records.items()},
+    )
+    _print(json.dumps(told.to_json()))
+
+
+def _ask(given: setting.Setting) -> None:
+    _print(json.dumps(status.ask(given.socket, json.loads(sys.stdin.read()))))
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 (its answer, or the journal)
+
+
+COMMANDS = {"run": _run, "take": _take, "ask": _ask}
 
 if __name__ == "__main__":
     main()

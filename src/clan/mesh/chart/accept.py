@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from clan.mesh.chart.chart import Chart
 
 LEAP = 1_000_000
-"""How much higher than the highest known one a serial may be: for a machine that was away, many
-steps at once; and yet no map takes the room above from those that follow it."""
+"""How much higher than the highest known one of its epoch a serial may be: for a machine that was
+away, many steps at once; and yet no map takes the room above from those that follow it."""
 MOST_MAPS = 16
 """Maps that are held at once. A signer of too many branches pushes out their own."""
 
@@ -85,6 +85,10 @@ class Verdict:
 def accept(held: Held, offered: Chart) -> Verdict:
     """Say what to do with a map that is offered."""
     top = held.top
+    known = top.serial if top and top.epoch == offered.epoch else 0
+    if offered.serial > known + LEAP:
+        why = f"{offered} is more than {LEAP} ahead of {known}: no honest signer counts so fast"
+        return Verdict(outcome=Outcome.REFUSED, reason=why, held=held)
     if top is None:
         return _taken(offered, f"{offered} is the first")
     if any(each.hash == offered.hash for each in held.heads):
@@ -115,8 +119,6 @@ def _impossible(offered: Chart, top: Chart) -> str | None:
             f"has another root than epoch {top.epoch} has here: the root before appointed two, "
             "so it was stolen, and the one that was heard of first counts"
         )
-    if offered.epoch == top.epoch and offered.serial > top.serial + LEAP:
-        return f"is more than {LEAP} ahead of {top}: no honest signer counts so fast"
     return None
 
 

@@ -14,9 +14,6 @@ from typing import Any
 
 from clan.mesh.errors import MeshError
 
-LONGEST_NUMBER = 20
-"""Digits; Python's own limit lets a hostile body cost seconds."""
-
 
 def encode(value: Any) -> bytes:
     """Return the encoding of dicts, lists, strings, integers and booleans."""
@@ -28,7 +25,7 @@ def encode(value: Any) -> bytes:
 def decode(data: bytes, what: str) -> Fields:
     """Return the record that bytes are. Raises MeshError; `what` names it in the message."""
     try:
-        value = json.loads(data.decode("ascii"), parse_int=_integer, parse_float=_refused)
+        value = json.loads(data.decode("ascii"), parse_float=_refused)
     except (ValueError, RecursionError):
         raise MeshError(f"{what} is not written as it must be") from None
     return Fields(value, what)
@@ -38,12 +35,6 @@ def check(data: bytes, value: Any, what: str) -> None:
     """Refuse bytes that are not *the* encoding of what was read from them. Raises MeshError."""
     if encode(value) != data:
         raise MeshError(f"{what} is not written in the one way that it can be")
-
-
-def _integer(digits: str) -> int:
-    if len(digits) > LONGEST_NUMBER:
-        raise ValueError(digits[:LONGEST_NUMBER])
-    return int(digits)
 
 
 def _refused(digits: str) -> Any:

@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from clan.mesh.chart.accept import MOST_MAPS
 from clan.mesh.chart.canonical import base64_of, bytes_of
 from clan.mesh.chart.chart import LARGEST
 from clan.mesh.chart.content import MOST
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 LONGEST = 2 * LARGEST
 """Bytes of one map with its mandates."""
-MOST_MAPS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from clan.mesh import identity
 from clan.mesh.chart import content as contents
 from clan.mesh.chart import links, mandate, signed
 from clan.mesh.chart.canonical import Fields, base64_of, bytes_of, check, decode, encode, row
-from clan.mesh.chart.content import LATEST, Content, Secret
+from clan.mesh.chart.content import LATEST, Content, Machine, Secret
 from clan.mesh.errors import MeshError
 from clan.mesh.identity import SIZE, Key
 
@@ -145,11 +145,12 @@ def sign(
         raw=b"",
     )
     proof = signed.sign(PURPOSE, encode(_value(chart)), by)
-    made_one = read(MAGIC + chain.raw + proof.raw, chain.first_root)
+    known = before[0] if before else None
+    read_again = read(MAGIC + chain.raw + proof.raw, chain.first_root, known)
     for each in before:
-        if not made_one.succeeds(each):
+        if not read_again.succeeds(each):
             raise MeshError(f"this would not replace {each}: it is signed under other mandates")
-    return made_one
+    return read_again
 
 
 def _ancestors(before: Sequence[Chart]) -> tuple[Place, ...]:
@@ -182,9 +183,7 @@ def _filled(
     return replace(
         content,
         machines=tuple(
-            replace(
-                each, links=_latest(each.links, recorded.get(each.identity, b""), each.identity)
-            )
+            replace(each, links=_latest(each, recorded.get(each.identity, b"")))
             for each in sorted(content.machines, key=lambda each: each.name)
         ),
         removed=removed,
@@ -192,9 +191,11 @@ def _filled(
     )
 
 
-def _latest(own: bytes, other: bytes, whose: bytes) -> bytes:
+def _latest(machine: Machine, other: bytes) -> bytes:
+    """Return the later of a machine's record and another one of it that was verified."""
+    own = machine.links
     if own and own != other:
-        links.read(own, whose)
+        _check_record(machine)
     return links.newer(own, other)
 
 
@@ -279,10 +280,14 @@ def _check_links(content: Content, known: Chart | None) -> None:
     verified = {(each.identity, each.links) for each in known.content.machines} if known else set()
     for each in content.machines:
         if each.links and (each.identity, each.links) not in verified:
-            try:
-                links.read(each.links, each.identity)
-            except MeshError as fault:
-                raise MeshError(f"{each.name}: {fault}") from None
+            _check_record(each)
+
+
+def _check_record(machine: Machine) -> None:
+    try:
+        links.read(machine.links, machine.identity)
+    except MeshError as fault:
+        raise MeshError(f"{machine.name}: {fault}") from None
 
 
 def _value(chart: Chart) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from clan.mesh.errors import MeshError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from ipaddress import IPv4Network
 
     from clan.mesh.chart.chart import Chart
     from clan.mesh.chart.mandate import Chain
@@ -192,7 +193,7 @@ def _agreed(heads: Sequence[Chart]) -> tuple[Content, tuple[str, ...]]:
     machines = []
     for machine in heads[0].content.machines:
         same = [each.get((machine.name, machine.identity)) for each in others]
-        if machine.identity in removed or None in same:
+        if None in same:
             continue
         for each in filter(None, same):
             machine = replace(  # noqa: PLW2901 (what is left of it)
@@ -230,7 +231,7 @@ def _joined(heads: Sequence[Chart]) -> tuple[Content, tuple[str, ...]]:
             elif folded(machine.name) in names:
                 differences[f"{machine.name} of {head} is left out: another has its name"] = None
             else:
-                kept = _without(machine, taken)
+                kept = _without(machine, taken, heads[0].content.aliases)
                 if kept != machine:
                     differences[f"{machine.name} of {head} loses an alias or a network"] = None
                 machines[machine.identity] = kept
@@ -256,9 +257,9 @@ def _unlike(heads: Sequence[Chart]) -> Iterator[str]:
             yield f"the range of aliases is that of {top}, not of {head}"
 
 
-def _without(machine: Machine, taken: set[object]) -> Machine:
-    return replace(
-        machine,
-        alias=None if machine.alias in taken else machine.alias,
-        subnets=machine.subnets - taken,
-    )
+def _without(machine: Machine, taken: set[object], within: IPv4Network | None) -> Machine:
+    """Return a machine without what another has, and without an alias of another range."""
+    alias = machine.alias
+    if alias is not None and (alias in taken or within is None or alias not in within):
+        alias = None
+    return replace(machine, alias=alias, subnets=machine.subnets - taken)

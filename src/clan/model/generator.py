@@ -87,6 +87,14 @@ class MachineKey(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Elsewhere:
+    """Files that a command of its own keeps here, on a person's word: due until it was run."""
+
+    command: str
+    """As it is typed, `clan mesh root`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Generator:
     """How to make one set of files.
 
@@ -101,7 +109,7 @@ class Generator:
 
     name: str
     files: tuple[VarFile, ...]
-    make: Callable[[Inputs], Mapping[str, bytes]] | Script | MachineKey
+    make: Callable[[Inputs], Mapping[str, bytes]] | Script | MachineKey | Elsewhere
     machine: str | None = None
     prompts: tuple[Prompt, ...] = ()
     depends: tuple[str, ...] = ()

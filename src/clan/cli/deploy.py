@@ -15,7 +15,7 @@ from clan.cli.fleet import Fleet, Progress
 from clan.cli.output import note, say, say_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from clan.deploy.supply import Supply
     from clan.deploy.update import Outcome
@@ -211,9 +211,11 @@ def _update(
 ) -> None:
     from clan.cli.rounds import Rounds
 
+    # As seldom as there is a mesh: it brings its own imports.
+    with_mesh = any(each.module.name == "mesh" for each in fleet.clan.instances.values())
     targets = dict.fromkeys(chosen, target_host) if target_host else {}
 
-    async def run() -> tuple[list[str], list[Outcome]]:
+    async def run() -> tuple[list[str], list[Outcome], Mapping[str, dict[str, str]]]:
         await fleet.ensure(chosen, targets)
         renewed = await fleet.renew(chosen, targets, at_once=AT_ONCE)
         every = [*chosen, *await fleet.followers(chosen, at_once=AT_ONCE)]
@@ -226,11 +228,25 @@ def _update(
             at_once=AT_ONCE,
             progress=Progress(every, quiet=as_json),
         )
-        return every, await rounds.all(every, renewed, canary)
+        if not with_mesh:
+            return every, await rounds.all(every, renewed, canary), {}
+        from clan.cli.mesh_round import Maps
 
-    every, outcomes = asyncio.run(run())
+        maps = Maps(fleet)
+        await maps.before(every)
+        outcomes = await rounds.all(every, renewed, canary)
+        return every, outcomes, await maps.after([each.machine for each in outcomes if each.good])
+
+    every, outcomes, maps = asyncio.run(run())
     if as_json:
-        say_json([outcome.to_json() | {"due": fleet.due(outcome.machine)} for outcome in outcomes])
+        say_json(
+            [
+                each.to_json()
+                | {"due": fleet.due(each.machine)}
+                | ({"maps": maps[each.machine]} if each.machine in maps else {})
+                for each in outcomes
+            ]
+        )
     else:
         for name in every:
             if due := fleet.due(name):

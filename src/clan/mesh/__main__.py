@@ -25,6 +25,7 @@ from clan.mesh.agent import setting, status
 from clan.mesh.agent.loop import Agent
 from clan.mesh.chart.carry import Told, unpacked
 from clan.mesh.chart.store import Store
+from clan.mesh.errors import MeshError
 from clan.mesh.records import Records
 
 if TYPE_CHECKING:
@@ -86,7 +87,13 @@ def _tell(given: setting.Setting, known: Sequence[str]) -> None:
 
 
 def _ask(given: setting.Setting) -> None:
-    _print(json.dumps(status.ask(given.socket, json.loads(sys.stdin.read()))))
+    try:
+        _print(json.dumps(status.ask(given.socket, json.loads(sys.stdin.read()))))
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise MeshError(
+            f"the agent of the mesh {given.instance} does not run here: "
+            f"`systemctl status clan-mesh-{given.instance}` tells more"
+        ) from None
 
 
 def _print(text: str) -> None:

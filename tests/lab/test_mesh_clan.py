@@ -1,0 +1,165 @@
+"""A mesh from the clan's file: three machines reach each other by name, until one leaves."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from clan.vars.store import HOST_KEY, Store
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+
+    from tests.lab.conftest import Labs
+
+    from clan.lab.lab import Lab
+
+pytestmark = pytest.mark.lab
+
+CLAN = [sys.executable, "-m", "clan"]
+MACHINES = ("nas", "desktop", "laptop")
+LAB = """
+[sites.home]
+router = { nat = "none" }
+[admin]
+site = "home"
+""" + "".join(f'[machines.{name}]\nsite = "home"\nmdns = "off"\n' for name in MACHINES)
+LAB += "[names]\n" + "".join(f'"{name}.example" = "{name}"\n' for name in MACHINES)
+AT_HOME = """
+[meta]
+name = "family"
+[instances.internet.roles.default.machines]
+""" + "".join(f'{name}.settings.host = "{name}.example"\n' for name in MACHINES)
+UNIT = "clan-mesh-home.service"
+
+
+def clan_file(*members: str) -> str:
+    """Return the clan's file with these machines in the mesh, and all in the clan."""
+    machines = "".join(f"[machines.{name}]\n" for name in MACHINES)
+    mesh = "[instances.home]\nmodule.name = 'mesh'\n[instances.home.roles.member.machines]\n"
+    return machines + AT_HOME + mesh + "".join(f"{name} = {{}}\n" for name in members)
+
+
+class Home:
+    """The admin's computer and the machines."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        (lab.clan_dir / "clan.toml").write_text(clan_file(*MACHINES))
+        store = Store.of(lab.clan_dir, lab.environment())
+        for name in MACHINES:
+            store.write(name, *HOST_KEY, lab.host_key(name))
+
+    def clan(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run `clan` at the admin's place; it has to go well."""
+        done = self.lab.run([*CLAN, *words], check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def json(self, *words: str) -> Any:
+        """Run `clan` with --json and return what it says."""
+        return json.loads(self.clan(*words, "--json").stdout)
+
+    def on(self, machine: str, command: str) -> str:
+        """Run a shell command on a machine; it has to go well."""
+        done = self.lab.exec(machine, ["sh", "-c", command], check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def pings(self, machine: str, target: str) -> bool:
+        words = ["ping", "-6", "-c1", "-W1", target]
+        return self.lab.exec(machine, words, check=False).returncode == 0
+
+    def address(self, machine: str) -> str:
+        (found,) = [
+            each["address"]
+            for each in self.json("mesh", "map")["machines"]
+            if each["name"] == machine
+        ]
+        return str(found)
+
+
+def until(happens: Callable[[], bool], seconds: float = 60.0) -> None:
+    begun = time.monotonic()
+    while not happens():
+        assert time.monotonic() - begun < seconds, "it did not happen in time"
+        time.sleep(0.3)
+
+
+@pytest.fixture(scope="module")
+def home(labs: Labs) -> Home:
+    """Three machines that were installed and are in the mesh."""
+    found = Home(labs(LAB))
+    found.clan("vars", "keys", "generate")
+    found.clan("vars", "keys", "recovery")
+    found.clan("mesh", "root")
+    made = found.json("vars", "generate")["made"]
+    assert [each["id"] for each in made if each["id"].endswith("mesh-home")] == [
+        f"{name}/mesh-home" for name in MACHINES
+    ]
+    for name in MACHINES:
+        found.clan("machines", "install", name)
+    # Those that were there first learn the names of the others.
+    found.clan("machines", "update")
+    return found
+
+
+def test_each_machine_runs_the_agent_and_has_its_address_and_names(home: Home) -> None:
+    for name in MACHINES:
+        assert home.on(name, f"systemctl is-active {UNIT}") == "active\n"
+        assert home.address(name) in home.on(name, "ip -6 addr show dev lo")
+        hosts = home.on(name, "cat /etc/hosts")
+        for other in MACHINES:
+            assert f"{home.address(other)} {other}.home" in hosts.replace("\t", " ")
+        assert home.on(name, "stat -c %a /var/lib/clan/mesh/home") == "700\n"
+    assert "private" not in home.on("nas", "cat /etc/clan/mesh/home.json")
+
+
+def test_they_ping_and_ssh_each_other_by_name(home: Home) -> None:
+    for one, other in itertools.permutations(MACHINES, 2):
+        until(lambda o=one, p=other: home.pings(o, f"{p}.home"))  # type: ignore[misc]
+    key = "cd /root/.ssh && { [ -e id ] || ssh-keygen -q -t ed25519 -N '' -f id; } && cat id.pub"
+    public = home.on("laptop", key)
+    for other in ("nas", "desktop"):
+        home.lab.exec(other, ["sh", "-c", "cat >>/root/.ssh/authorized_keys"], text=public)
+        ssh = (
+            f"ssh -i /root/.ssh/id -o BatchMode=yes root@{other}.home 'hostname; echo $SSH_CLIENT'"
+        )
+        host, client = home.on("laptop", ssh).splitlines()
+        assert host == other
+        assert client.split()[0] == home.address("laptop")
+
+
+def test_an_update_of_what_is_as_it_should_be_changes_nothing(home: Home) -> None:
+    before = home.json("mesh", "map")["maps"]
+    outcomes = home.json("machines", "update")
+    assert {each["state"] for each in outcomes} == {"unchanged"}
+    assert {each["maps"]["home"] for each in outcomes} <= {"same", "newer"}
+    after = home.json("mesh", "map")["maps"]
+    # Interfaces that were heard of meanwhile are in the next map, if there were any.
+    assert after[0]["serial"] - before[0]["serial"] <= 1
+    again = home.json("machines", "update")
+    assert {each["maps"]["home"] for each in again} == {"same"}
+    assert home.json("mesh", "map")["maps"] == after
+
+
+def test_who_leaves_the_clan_s_file_is_out_of_the_map_and_cut_off(home: Home) -> None:
+    address = home.address("laptop")
+    (home.lab.clan_dir / "clan.toml").write_text(clan_file("nas", "desktop"))
+    # It is not told: it may be stolen.
+    outcomes = home.json("machines", "update", "nas", "desktop")
+    assert {each["maps"]["home"] for each in outcomes} == {"newer"}
+    there = home.json("mesh", "map")
+    assert [each["name"] for each in there["machines"]] == ["desktop", "nas"]
+    assert there["removed"] == 1
+    for name in ("nas", "desktop"):
+        assert "laptop.home" not in home.on(name, "cat /etc/hosts")
+        assert not home.pings(name, address)
+        assert not home.pings("laptop", f"{name}.home")
+    assert home.pings("nas", "desktop.home")

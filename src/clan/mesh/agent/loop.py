@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from clan.machine.system import StepError
 from clan.mesh import wire
 from clan.mesh.agent.firewall import GROUP, Watch
+from clan.mesh.agent.gossip import Gossip
 from clan.mesh.agent.ground import Ground, Way
 from clan.mesh.agent.here import Here
 from clan.mesh.agent.interfaces import Interfaces
@@ -24,9 +25,11 @@ from clan.mesh.agent.netlink import OverrunError
 from clan.mesh.agent.nflog import FirstPackets
 from clan.mesh.agent.report import report
 from clan.mesh.agent.status import Status
+from clan.mesh.chart.canonical import base64_of
 from clan.mesh.desire import Known, Wish, desire
 from clan.mesh.exchange import (
     Call,
+    Called,
     Counters,
     Decision,
     Desired,
@@ -83,6 +86,8 @@ class Agent:
         self._status = Status(setting.socket)
         self._wish = Wish(desired=Desired(name=""))
         self._state = State()
+        self._gossip = Gossip(self._known, say)
+        self._seen = (self._known.version, self._known.maps)
         self._observed: list[Event] = []
         self._look_at = -math.inf
         self._looked = -math.inf
@@ -93,6 +98,7 @@ class Agent:
         """Let go of everything; what was made in the kernel stays."""
         self._interfaces.close()
         self._nearby.close()
+        self._gossip.close()
         for each in (self._events, self._watch, self._first, self._status, self._kernel):
             each.close()
 
@@ -111,19 +117,20 @@ class Agent:
         for interface in self._interfaces.up.values():
             self._hear(interface.own.id)
         self._decide()
-        self._nearby.turn(time.monotonic())
+        self._tell(readable, time.monotonic())
 
     # What there is.
 
     def _wait(self) -> set[int]:
         """Wait until something can be read or is due; return what can be read."""
         readers: list[_Readable] = [self._events, self._watch, self._first, self._status]
-        readers += [each for _, each in self._nearby.sockets()]
         readers += [each.prober for each in self._interfaces.up.values()]
         poll = select.poll()
         for each in readers:
             poll.register(each.fileno(), select.POLLIN)
-        due = min(self._state.wake, self._look_at, self._nearby.due())
+        for descriptor, events in (*self._nearby.sockets(), *self._gossip.sockets()):
+            poll.register(descriptor, events)
+        due = min(self._state.wake, self._look_at, self._nearby.due(), self._gossip.due())
         left = max(0.0, due - time.monotonic())
         # Rounded up: woken a little too early, it would ask and find nothing to do.
         found = poll.poll(None if math.isinf(left) else math.ceil(left * 1000))
@@ -148,9 +155,8 @@ class Agent:
             self._look_soon(now)
         if self._first.fileno() in readable:
             self._told(self._first.addresses(), now)
-        for uplink, lan in list(self._nearby.sockets()):
-            if lan.fileno() in readable and self._nearby.hear(uplink, lan, now):
-                self._wish_again()
+        if self._nearby.hear(readable, now):
+            self._wish_again()
         self._observed += self._nearby.called
         self._nearby.called.clear()
         if self._status.fileno() in readable:
@@ -207,6 +213,7 @@ class Agent:
             self._nearby.settle(
                 self._here.attachments, self._here.slots, self._here.moved, self._looked
             )
+            self._gossip.settle(self._interfaces.up)
             if self._known.publish((own.published for own in self._here.slots), ()):
                 self._nearby.ask(self._looked)
             if first:
@@ -265,6 +272,23 @@ class Agent:
         except (OSError, StepError):
             self._look_soon(time.monotonic())  # which says what is the matter
 
+    def _tell(self, readable: set[int], now: float) -> None:
+        """Go on with what is told and asked, and have what follows from what is new."""
+        self._gossip.turn(self._interfaces.up, readable, now)
+        version, maps = self._known.version, self._known.maps
+        if (version, maps) != self._seen:
+            before, self._seen = self._seen, (version, maps)
+            self._wish_again()
+            if maps != before[1]:
+                self._gossip.carry(now)
+                self._nearby.ask(now)
+            self._decide()
+        for name in self._gossip.wake(self._wish, self._state, now):
+            self._observed.append(Called(peer=name, at=now))
+        self._decide()
+        self._gossip.follow(self._wish, self._state, self._interfaces.up, now)
+        self._nearby.turn(now)
+
     # What is to be done.
 
     def _decide(self) -> None:
@@ -310,19 +334,16 @@ class Agent:
             now = time.monotonic()
             self._observed.append(Counters(link=link, received=received, at=now))
 
-    def _reload(self) -> None:
-        """Look at the map on the disk anew. Raises OSError, StepError, MeshError."""
-        self._known.reload()
-        self._settle(self._desire())
-        self._nearby.ask(time.monotonic())
-
     def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
         match question.get("ask"):
             case "status":
                 return report(self._wish, self._state, self._known.held, time.monotonic())
+            case "record":
+                mine = self._known.own_record
+                return {"record": base64_of(mine.raw) if mine else None}
             case "reload":
                 try:
-                    self._reload()
+                    self._known.reload()  # the turn does what follows
                 except (OSError, StepError) as fault:
                     return {"error": str(fault)}
                 return {}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import itertools
+import json
 import os
 import platform
 import select
@@ -12,6 +14,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,11 +26,11 @@ from clan.lab import built
 from clan.mesh import identity
 from clan.mesh.agent import status
 from clan.mesh.chart.canonical import base64_of, encode
-from clan.mesh.chart.content import Content
+from clan.mesh.chart.content import Content, KnownAddress
 from clan.mesh.chart.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from ipaddress import IPv6Address
 
     from clan.mesh.chart.chart import Chart
@@ -49,7 +52,8 @@ class Box:
     """A machine: a namespace, a folder that is its disk, and its agent."""
 
     def __init__(self, name: str, folder: Path) -> None:
-        self.name, self.folder = name, folder
+        self.name, self.folder = name, folder / name
+        folder = self.folder
         self.space = Space()
         self.key = key(name)
         self.address: IPv6Address = identity.address(PREFIX, self.key.public)
@@ -70,6 +74,12 @@ class Box:
     def give(self, chart: Chart) -> None:
         """Lay a map on its disk, as an update does."""
         Store(self.folder / "var/lib/clan/mesh/home", ROOT.public).offer(chart.raw)
+
+    def take(self, chart: Chart) -> dict[str, Any]:
+        """Hand it a map as an update does, while its agent runs."""
+        words = [sys.executable, "-m", "clan.mesh", "--root", str(self.folder), "take", "home"]
+        done = subprocess.run(words, input=chart.raw, capture_output=True, check=True)
+        return dict(json.loads(done.stdout))
 
     def start(self) -> None:
         inside = f"mount --bind {self.folder}/wireguard /var/run/wireguard && exec "
@@ -92,16 +102,46 @@ class Box:
             self.agent.kill()
             self.agent.wait()
 
+    def reboot(self) -> None:
+        """Stop all of it, and start with what its disk has."""
+        self.stop()
+        self._kill_daemons()
+        for each in json.loads(self.space.run("ip -j link show")):
+            if each["ifname"].startswith("clan-"):
+                self.space.run(f"ip link del {each['ifname']}")
+        self.space.run(f"ip addr del {self.address}/128 dev lo")
+        self.space.run("ip rule flush priority 4900")
+        self.space.run("ip -6 rule flush priority 4900")
+        self.space.run("nft flush ruleset")
+        self.start()
+
     def remove(self) -> None:
         self.stop()
+        self._kill_daemons()
+        self.space.remove()
+
+    def _kill_daemons(self) -> None:
         for each in self.daemons.iterdir():
             if each.name != "log":
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(each.read_text()), 9)
-        self.space.remove()
+                each.unlink()
 
     def ask(self) -> dict[str, Any]:
         return status.ask(self.socket, {"ask": "status"})
+
+    def serial(self) -> int:
+        """Return the serial of the map that its agent goes by."""
+        try:
+            return int(self.ask()["map"]["serial"])
+        except OSError:
+            return -1
+
+    def record(self) -> bytes:
+        """Return what it tells of its interfaces, as the admin collects it."""
+        with contextlib.suppress(OSError):
+            return base64.b64decode(status.ask(self.socket, {"ask": "record"})["record"] or "")
+        return b""
 
     def links(self, peer: str) -> int:
         """Return how many links to a peer there are, alive or not."""
@@ -148,7 +188,7 @@ def boxes(names: Sequence[str], folder: Path, uplinks: Sequence[str]) -> Iterato
     """Two machines with a cable between for each uplink, which know one map; no agent runs yet."""
     made: list[Box] = []
     try:
-        made += [Box(name, folder / name) for name in names]
+        made += [Box(name, folder) for name in names]
         one, other = made
         for number, uplink in enumerate(uplinks, 1):
             join(one.space, uplink, other.space, uplink)
@@ -161,6 +201,36 @@ def boxes(names: Sequence[str], folder: Path, uplinks: Sequence[str]) -> Iterato
     finally:
         for each in made:
             each.remove()
+
+
+def content(boxes: Sequence[Box], addresses: Mapping[str, str] = MappingProxyType({})) -> Content:
+    """Return a map's content: these machines, where the inventory says they are, their records."""
+    return Content(
+        machines=tuple(
+            machine(
+                each.name,
+                addresses=tuple(
+                    KnownAddress(host=addresses[name]) for name in [each.name] if name in addresses
+                ),
+                links=each.record(),
+            )
+            for each in sorted(boxes, key=lambda each: each.name)
+        )
+    )
+
+
+def meet(boxes: Sequence[Box], addresses: Mapping[str, str] = MappingProxyType({})) -> Chart:
+    """Start the agents, and give all a map with the records of all, as an admin does."""
+    first = signed(content(boxes, addresses))
+    for each in boxes:
+        each.give(first)
+        each.start()
+    for each in boxes:
+        until(each.record, 60)
+    second = signed(content(boxes, addresses), after=[first])
+    for each in boxes:
+        each.take(second)
+    return second
 
 
 class Talk:
@@ -203,4 +273,4 @@ class Talk:
 
 def lives(one: Box, other: Box) -> dict[str, Any]:
     """Wait until a pair has a path that lives, and return it as one end sees it."""
-    return until(lambda: one.path(other.name), 60)
+    return until(lambda: one.path(other.name) or {}, 60)

@@ -24,6 +24,7 @@ from clan.mesh.agent.nearby import Nearby
 from clan.mesh.agent.netlink import OverrunError
 from clan.mesh.agent.nflog import FirstPackets
 from clan.mesh.agent.report import report
+from clan.mesh.agent.signals import Signals
 from clan.mesh.agent.status import Status
 from clan.mesh.chart.canonical import base64_of
 from clan.mesh.desire import Known, Wish, desire
@@ -44,6 +45,7 @@ from clan.mesh.exchange import (
 )
 from clan.mesh.pair import Pair
 from clan.mesh.step import State, step
+from clan.mesh.wire import Probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +89,8 @@ class Agent:
         self._wish = Wish(desired=Desired(name=""))
         self._state = State()
         self._gossip = Gossip(self._known, say)
-        self._seen = (self._known.version, self._known.maps)
+        self._signals = Signals(self._known, self._here, self._interfaces, say)
+        self._seen = self._versions()
         self._observed: list[Event] = []
         self._look_at = -math.inf
         self._looked = -math.inf
@@ -130,7 +133,11 @@ class Agent:
             poll.register(each.fileno(), select.POLLIN)
         for descriptor, events in (*self._nearby.sockets(), *self._gossip.sockets()):
             poll.register(descriptor, events)
-        due = min(self._state.wake, self._look_at, self._nearby.due(), self._gossip.due())
+        due = min(
+            self._state.wake,
+            self._look_at,
+            *(each.due() for each in (self._nearby, self._gossip, self._signals)),
+        )
         left = max(0.0, due - time.monotonic())
         # Rounded up: woken a little too early, it would ask and find nothing to do.
         found = poll.poll(None if math.isinf(left) else math.ceil(left * 1000))
@@ -193,11 +200,14 @@ class Agent:
             except wire.WireError as fault:
                 self._say(f"{link}: {fault}")
                 continue
-            if message is not None:
-                size = len(datagram.data) + INSIDE
-                self._observed.append(
-                    Received(link=link, message=message, at=datagram.at, size=size)
-                )
+            if message is None or self._signals.take(
+                link, message, self._wish, self._state.pairs, datagram.at
+            ):
+                continue
+            size = len(datagram.data) + INSIDE
+            self._observed.append(Received(link=link, message=message, at=datagram.at, size=size))
+            if isinstance(message, Probe):
+                self._signals.probed(link, datagram.at)
 
     # What is wanted.
 
@@ -214,11 +224,11 @@ class Agent:
                 self._here.attachments, self._here.slots, self._here.moved, self._looked
             )
             self._gossip.settle(self._interfaces.up)
-            if self._known.publish((own.published for own in self._here.slots), ()):
-                self._nearby.ask(self._looked)
+            self._signals.forget(self._here.moved)
             if first:
                 self._take_up()
             self._settle(self._desire())
+            self._publish()
             if self._here.look_what_costs():
                 self._look_soon(time.monotonic())
             self._last_fault = ""
@@ -227,6 +237,11 @@ class Agent:
                 self._say(f"{fault}; trying again")
             self._last_fault = str(fault)
             self._look_at = time.monotonic() + TRY_AGAIN
+
+    def _publish(self) -> None:
+        """Tell others of this machine's interfaces, when that has changed. Raises OSError."""
+        if self._known.publish((own.published for own in self._here.slots), self._wish.kept):
+            self._nearby.ask(time.monotonic())
 
     def _take_up(self) -> None:
         """Go on with the links and paths of an earlier process. Raises OSError."""
@@ -245,6 +260,7 @@ class Agent:
                 own=self._here.slots,
                 attachments=self._here.attachments,
                 sights=self._nearby.sights,
+                places=self._signals.places(time.monotonic()),
             )
         )
 
@@ -269,25 +285,33 @@ class Agent:
             return
         try:
             self._settle(wish)
+            self._publish()
         except (OSError, StepError):
             self._look_soon(time.monotonic())  # which says what is the matter
 
     def _tell(self, readable: set[int], now: float) -> None:
         """Go on with what is told and asked, and have what follows from what is new."""
         self._gossip.turn(self._interfaces.up, readable, now)
-        version, maps = self._known.version, self._known.maps
-        if (version, maps) != self._seen:
-            before, self._seen = self._seen, (version, maps)
+        self._signals.turn(self._wish, self._state.pairs, now)
+        versions = self._versions()
+        if versions != self._seen:
+            before, self._seen = self._seen, versions
             self._wish_again()
-            if maps != before[1]:
+            if versions[0] != before[0]:
                 self._gossip.carry(now)
                 self._nearby.ask(now)
             self._decide()
         for name in self._gossip.wake(self._wish, self._state, now):
             self._observed.append(Called(peer=name, at=now))
+        self._observed += self._signals.observed
+        self._signals.observed.clear()
         self._decide()
         self._gossip.follow(self._wish, self._state, self._interfaces.up, now)
         self._nearby.turn(now)
+
+    def _versions(self) -> tuple[int, int, int]:
+        """Return what changes with what is known of others; first, with the map."""
+        return self._known.maps, self._known.version, self._signals.version
 
     # What is to be done.
 
@@ -320,7 +344,9 @@ class Agent:
                 case ReadCounters(link=link):
                     self._count(link)
                 case Call(peer=peer):
-                    self._nearby.call(self._wish.peers[peer].identity, time.monotonic())
+                    now = time.monotonic()
+                    self._nearby.call(self._wish.peers[peer].identity, now)
+                    self._signals.call(peer, self._wish, self._state.pairs, now)
                 case Decision(peer=peer, what=what, why=why):
                     self._say(f"{peer}: {what}: {why}")
         except OSError as fault:

@@ -257,6 +257,17 @@ class Interfaces:
             return None
         return Endpoint(host=str(seen.endpoint.address), port=seen.endpoint.port)
 
+    def endpoints(self) -> dict[LinkId, Endpoint]:
+        """Return where all links' packets go now. Raises OSError."""
+        found = {}
+        for each in self.up.values():
+            peers = each.wireguard.read().peers
+            for link, remote in each.remotes.items():
+                seen = peers.get(remote.key)
+                if seen is not None and seen.endpoint is not None:
+                    found[link] = Endpoint(host=str(seen.endpoint.address), port=seen.endpoint.port)
+        return found
+
     def send(self, link: LinkId, data: bytes) -> None:
         """Send inside a link; what cannot be sent is as good as lost."""
         each, remote = self._of(link)

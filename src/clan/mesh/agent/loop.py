@@ -9,10 +9,13 @@ from __future__ import annotations
 import math
 import select
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 from clan.machine.system import StepError
 from clan.mesh import wire
+from clan.mesh.agent.answers import answer
+from clan.mesh.agent.diary import Diary
 from clan.mesh.agent.firewall import GROUP, Watch
 from clan.mesh.agent.gossip import Gossip
 from clan.mesh.agent.ground import Ground, Way
@@ -23,10 +26,9 @@ from clan.mesh.agent.knowledge import Knowledge
 from clan.mesh.agent.nearby import Nearby
 from clan.mesh.agent.netlink import OverrunError
 from clan.mesh.agent.nflog import FirstPackets
-from clan.mesh.agent.report import report
+from clan.mesh.agent.report import Scene
 from clan.mesh.agent.signals import Signals
 from clan.mesh.agent.status import Status
-from clan.mesh.chart.canonical import base64_of
 from clan.mesh.desire import Known, Wish, desire
 from clan.mesh.exchange import (
     Call,
@@ -76,20 +78,21 @@ class Agent:
 
     def __init__(self, setting: Setting, say: Callable[[str], None]) -> None:
         self._say = say
-        self._known = Knowledge(setting)
+        self.known = Knowledge(setting)
         self._kernel = Kernel()
         self._events = Events()
         self._watch = Watch()
         self._first = FirstPackets(GROUP)
         self._here = Here(self._kernel, setting.state / "slots", say)
-        self._interfaces = Interfaces(self._kernel, self._known.key.public, say)
+        self._interfaces = Interfaces(self._kernel, self.known.key.public, say)
         self._ground = Ground(self._kernel, setting.prefix, setting.state / "opened.json")
-        self._nearby = Nearby(self._known, say)
+        self._nearby = Nearby(self.known, say)
         self._status = Status(setting.socket)
+        self.diary = Diary(setting)
         self._wish = Wish(desired=Desired(name=""))
         self._state = State()
-        self._gossip = Gossip(self._known, say)
-        self._signals = Signals(self._known, self._here, self._interfaces, say)
+        self._gossip = Gossip(self.known, say)
+        self._signals = Signals(self.known, self._here, self._interfaces, say)
         self._seen = self._versions()
         self._observed: list[Event] = []
         self._look_at = -math.inf
@@ -102,6 +105,7 @@ class Agent:
         self._interfaces.close()
         self._nearby.close()
         self._gossip.close()
+        self.diary.close()
         for each in (self._events, self._watch, self._first, self._status, self._kernel):
             each.close()
 
@@ -167,7 +171,7 @@ class Agent:
         self._observed += self._nearby.called
         self._nearby.called.clear()
         if self._status.fileno() in readable:
-            self._status.turn(self._answer)
+            self._status.turn(partial(answer, self))
 
     def _is_news(self) -> bool:
         """Whether a change is somebody else's doing, and so may matter."""
@@ -240,12 +244,12 @@ class Agent:
 
     def _publish(self) -> None:
         """Tell others of this machine's interfaces, when that has changed. Raises OSError."""
-        if self._known.publish((own.published for own in self._here.slots), self._wish.kept):
+        if self.known.publish((own.published for own in self._here.slots), self._wish.kept):
             self._nearby.ask(time.monotonic())
 
     def _take_up(self) -> None:
         """Go on with the links and paths of an earlier process. Raises OSError."""
-        self._nearby.remember(self._interfaces.sights(self._known.records, self._looked))
+        self._nearby.remember(self._interfaces.sights(self.known.records, self._looked))
         paths = self._interfaces.paths(self._desire())
         self._state = State(pairs={name: Pair(path=path) for name, path in paths.items()})
 
@@ -253,10 +257,10 @@ class Agent:
         """Work out what is wanted now."""
         return desire(
             Known(
-                identity=self._known.key.public,
-                prefix=self._known.prefix,
-                view=self._known.view,
-                records=self._known.records,
+                identity=self.known.key.public,
+                prefix=self.known.prefix,
+                view=self.known.view,
+                records=self.known.records,
                 own=self._here.slots,
                 attachments=self._here.attachments,
                 sights=self._nearby.sights,
@@ -311,7 +315,7 @@ class Agent:
 
     def _versions(self) -> tuple[int, int, int]:
         """Return what changes with what is known of others; first, with the map."""
-        return self._known.maps, self._known.version, self._signals.version
+        return self.known.maps, self.known.version, self._signals.version
 
     # What is to be done.
 
@@ -324,7 +328,9 @@ class Agent:
             is_new = self._wish.desired is not self._state.desired
             if not observed and not is_new and now < self._state.wake:
                 return
-            self._state, actions = step(self._state, self._wish.desired, observed, now)
+            before = self._state
+            self._state, actions = step(before, self._wish.desired, observed, now)
+            self.diary.note(before, self._state, observed, now, actions)
             for action in actions:
                 self._carry_out(action)
 
@@ -360,20 +366,27 @@ class Agent:
             now = time.monotonic()
             self._observed.append(Counters(link=link, received=received, at=now))
 
-    def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
-        match question.get("ask"):
-            case "status":
-                return report(self._wish, self._state, self._known.held, time.monotonic())
-            case "record":
-                mine = self._known.own_record
-                return {"record": base64_of(mine.raw) if mine else None}
-            case "reload":
-                try:
-                    self._known.reload()  # the turn does what follows
-                except (OSError, StepError) as fault:
-                    return {"error": str(fault)}
-                return {}
-        return {"error": f"this agent does not know {question.get('ask')!r}"}
+    # What is asked.
+
+    def scene(self) -> Scene:
+        """Return all that there is to see now. Raises OSError."""
+        return Scene(
+            wish=self._wish,
+            state=self._state,
+            held=self.known.held,
+            attachments=self._here.attachments,
+            slots=self._here.slots,
+            seen=self._signals.seen(),
+            endpoints=self._interfaces.endpoints(),
+            has=self._gossip.has,
+            why=self.diary.why,
+            fault=self._last_fault,
+            now=time.monotonic(),
+        )
+
+    def want(self, event: Traffic) -> None:
+        """Have a peer looked for at once, as its traffic would."""
+        self._observed.append(event)
 
 
 def _slept() -> float:

@@ -96,6 +96,10 @@ class Signals:
         }
         return {key: tuple(e.endpoint for e in them) for key, them in self._others.items()}
 
+    def seen(self) -> dict[str, tuple[Endpoint, ...]]:
+        """Return where others see this machine's interfaces, by their ids, the latest first."""
+        return {own: tuple(each.endpoint for each in them) for own, them in self._own.items()}
+
     def forget(self, uplinks: Collection[str]) -> None:
         """Forget where this machine was seen by uplinks that are elsewhere now."""
         for own in self._here.slots:

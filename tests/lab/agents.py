@@ -127,8 +127,8 @@ class Box:
                     os.kill(int(each.read_text()), 9)
                 each.unlink()
 
-    def ask(self) -> dict[str, Any]:
-        return status.ask(self.socket, {"ask": "status"})
+    def ask(self, asked: str = "status", **more: object) -> dict[str, Any]:
+        return status.ask(self.socket, {"ask": asked, **more})
 
     def serial(self) -> int:
         """Return the serial of the map that its agent goes by."""
@@ -140,7 +140,7 @@ class Box:
     def record(self) -> bytes:
         """Return what it tells of its interfaces, as the admin collects it."""
         with contextlib.suppress(OSError):
-            return base64.b64decode(status.ask(self.socket, {"ask": "record"})["record"] or "")
+            return base64.b64decode(self.ask("record")["record"] or "")
         return b""
 
     def links(self, peer: str) -> int:

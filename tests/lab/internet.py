@@ -5,14 +5,23 @@ Every home has 192.168.1.0/24, as most do. The core knows nothing of what is beh
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from tests.lab.agents import Box
 from tests.lab.spaces import Space, join
 
 if TYPE_CHECKING:
-    from tests.lab.agents import Box
+    from pathlib import Path
+
+
+class _Removable(Protocol):
+    def remove(self) -> None: ...
+
+
+T = TypeVar("T", bound=_Removable)
 
 NAT = """
 table inet nat {{
@@ -100,3 +109,32 @@ class Internet:
 
     def remove(self) -> None:
         self.space.remove()
+
+
+class Town:
+    """All that a test makes: machines, LANs and homes, taken away in the end."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made = contextlib.ExitStack()
+        self.internet = Internet()
+        self._made.callback(self.internet.remove)
+
+    def boxes(self, *names: str) -> list[Box]:
+        """Return machines that are plugged in nowhere."""
+        return [self._keep(Box(name, self._folder)) for name in names]
+
+    def switch(self) -> Switch:
+        """Return a LAN with no router."""
+        return self._keep(Switch())
+
+    def home(self, how: str = "") -> Home:
+        """Return a LAN behind a router that translates."""
+        return self._keep(Home(self.internet, how))
+
+    def remove(self) -> None:
+        self._made.close()
+
+    def _keep(self, made: T) -> T:
+        self._made.callback(made.remove)
+        return made

@@ -32,6 +32,8 @@ class Setting:
     """A folder of its own, for root alone."""
     socket: Path
     """Where it answers."""
+    journal: Path
+    """Where it writes what it observed and decided."""
 
     @property
     def prefix(self) -> IPv6Network:
@@ -68,6 +70,7 @@ def read(instance: str, root: Path) -> Setting:
         identity=root / fields.text("identity", 4096).lstrip("/"),
         state=root / STATE / instance,
         socket=root / RUN / f"mesh-{instance}.sock",
+        journal=root / RUN / f"mesh-{instance}.journal",
     )
     fields.end()
     return found

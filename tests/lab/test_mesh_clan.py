@@ -6,6 +6,7 @@ import itertools
 import json
 import sys
 import time
+import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -36,6 +37,7 @@ AT_HOME = """
 name = "family"
 [instances.internet.roles.default.machines]
 """ + "".join(f'{name}.settings.host = "{name}.example"\n' for name in MACHINES)
+PLACES = ("CONFIG", "STATE")
 UNIT = "clan-mesh-home.service"
 
 
@@ -58,9 +60,14 @@ class Home:
 
     def clan(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run `clan` at the admin's place; it has to go well."""
-        done = self.lab.run([*CLAN, *words], check=False)
+        done = self.lab.run(self.words(*words), check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done
+
+    def words(self, *words: str) -> list[str]:
+        """Return what runs `clan` as one admin in all stories: each test has a home of its own."""
+        here = [f"XDG_{name}_HOME={self.lab.clan_dir}/admin/{name}" for name in PLACES]
+        return ["env", *here, *CLAN, *words]
 
     def json(self, *words: str) -> Any:
         """Run `clan` with --json and return what it says."""
@@ -118,7 +125,6 @@ def test_each_machine_runs_the_agent_and_has_its_address_and_names(home: Home) -
         for other in MACHINES:
             assert f"{home.address(other)} {other}.home" in hosts.replace("\t", " ")
         assert home.on(name, "stat -c %a /var/lib/clan/mesh/home") == "700\n"
-    assert "private" not in home.on("nas", "cat /etc/clan/mesh/home.json")
 
 
 def test_they_ping_and_ssh_each_other_by_name(home: Home) -> None:
@@ -134,6 +140,59 @@ def test_they_ping_and_ssh_each_other_by_name(home: Home) -> None:
         host, client = home.on("laptop", ssh).splitlines()
         assert host == other
         assert client.split()[0] == home.address("laptop")
+
+
+def test_status_path_ping_and_log_tell_of_it(home: Home) -> None:
+    # From everywhere to everywhere, so that all pairs are awake.
+    for name in MACHINES:
+        answers = home.json("mesh", "ping", name)["from"]
+        assert all(each["roundTrips"][-1] is not None for each in answers.values()), answers
+    seen = home.json("mesh", "status")
+    assert {name: sorted(each["peers"]) for name, each in seen.items()} == {
+        name: sorted(set(MACHINES) - {name}) for name in MACHINES
+    }
+    said = home.clan("mesh", "status").stdout.splitlines()
+    assert max(map(len, said)) <= 80
+    (row,) = [line.split() for line in said if line.startswith("nas")]
+    assert row[2:] == ["2", "0"]
+    one = home.clan("mesh", "status", "laptop").stdout
+    assert home.address("laptop") in one
+    assert "lan by host0" in one
+    both = home.clan("mesh", "path", "laptop", "nas").stdout
+    assert "laptop → nas: lan by host0" in both
+    assert "nas → laptop: lan by host0" in both
+    assert "in use" in both
+    entries = home.json("mesh", "log", "laptop", "--peer", "nas")
+    assert entries
+    assert all(each["peer"] == "nas" and each["why"] for each in entries)
+    lines = home.clan("mesh", "log", "laptop", "--lines", "3").stdout.splitlines()
+    assert len(lines) == 3
+
+
+def test_the_graph_shows_every_pair(home: Home) -> None:
+    pairs = home.json("mesh", "graph")["pairs"]
+    assert sorted(sorted(each["machines"]) for each in pairs) == [
+        ["desktop", "laptop"],
+        ["desktop", "nas"],
+        ["laptop", "nas"],
+    ]
+    assert {(each["state"], each["kind"]) for each in pairs} == {("connected", "lan")}
+    home.clan("mesh", "graph", "-o", "mesh.svg")
+    picture = ET.parse(home.lab.clan_dir / "mesh.svg").getroot()
+    shown = ["".join(each.itertext()) for each in picture.iter("{http://www.w3.org/2000/svg}text")]
+    assert {*MACHINES, "lan"} <= set(shown)
+
+
+def test_an_agent_that_is_off_is_told_of(home: Home) -> None:
+    home.on("desktop", f"systemctl stop {UNIT}")
+    done = home.lab.run(home.words("mesh", "status"), check=False)
+    home.on("desktop", f"systemctl start {UNIT}")
+    assert done.returncode == 1
+    assert "desktop: the agent of the mesh home does not run here" in done.stderr
+    (row,) = [line.split() for line in done.stdout.splitlines() if line.startswith("desktop")]
+    assert row == ["desktop", "-", "-", "-", "no", "answer"]
+    # What it left carries on.
+    assert home.pings("nas", "desktop.home")
 
 
 def test_an_update_of_what_is_as_it_should_be_changes_nothing(home: Home) -> None:

@@ -6,6 +6,7 @@ Each call is one login. What a machine says is verified by whoever uses it.
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 PROGRAM = f"{PYTHON} /var/lib/clan/current/machine.pyz mesh"
 LIMIT = 30.0
 """Seconds that a machine may take to answer."""
+PATIENCE = 5
+"""Seconds that the last ping is waited for: an idle pair has to find its path."""
+PONG = re.compile(r"icmp_seq=(\d+) .*time=([\d.]+) ms")
 
 
 async def tell(remote: Remote, instance: str, known: Iterable[str]) -> Told:
@@ -55,3 +59,44 @@ async def ask(remote: Remote, instance: str, question: Mapping[str, Any]) -> dic
     if "error" in said:
         raise RemoteError(f"{remote.found.machine}: {said['error']}")
     return said
+
+
+async def log(remote: Remote, instance: str, *, last: int, after: str = "") -> list[dict[str, Any]]:
+    """Return the last lines of an agent's journal, the oldest first; only those after a cursor.
+
+    Each has `time` in seconds of 1970, `message` and `cursor`. Raises ClanError.
+    """
+    words = ["journalctl", "-q", "--no-pager", "-o", "json", "-n", str(last)]
+    words += ["-u", f"clan-mesh-{instance}.service"]
+    words += [f"--after-cursor={after}"] if after else []
+    said = await remote.run(shlex.join(words), limit=LIMIT)
+    return [entry for line in said.splitlines() if (entry := _entry(line)) is not None]
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """Return a line of the journal's; None for one that an agent did not write as text."""
+    try:
+        value = json.loads(line)
+        message, at = value["MESSAGE"], int(value["__REALTIME_TIMESTAMP"]) / 1e6
+        if value.get("_SYSTEMD_UNIT", "") and isinstance(message, str):
+            return {"time": at, "message": message, "cursor": str(value["__CURSOR"])}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    return None
+
+
+async def ping(remote: Remote, address: str, *, count: int) -> list[float | None]:
+    """Ping an address of the mesh from a machine, five times a second.
+
+    Return each round trip in seconds, None for one that nothing came back of. Raises ClanError.
+    """
+    words = ["ping", "-6", "-n", "-i", "0.2", "-c", str(count), "-w", str(count // 5 + PATIENCE)]
+    ended = await remote.ended(shlex.join([*words, address]), limit=LIMIT + count)
+    if ended.status not in {0, 1}:
+        said = ended.errors.decode("utf-8", "replace").strip()
+        raise RemoteError(said.splitlines()[-1] if said else f"exit status {ended.status}")
+    trips: list[float | None] = [None] * count
+    for number, milliseconds in PONG.findall(ended.output.decode("utf-8", "replace")):
+        if 1 <= int(number) <= count:
+            trips[int(number) - 1] = float(milliseconds) / 1000
+    return trips

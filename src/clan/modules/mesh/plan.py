@@ -51,7 +51,13 @@ ExecStart={program} run {name}
 Restart=always
 RestartSec=1
 """
-_ANSWERS = f"""echo '{{"ask": "status"}}' | {PROGRAM} ask "$0\""""
+_ANSWERS = f"""
+until echo '{{"ask": "status"}}' | {PROGRAM} ask "$0"; do
+  [ $((tries += 1)) -lt 20 ] || exit 1
+  sleep 0.5
+done
+"""
+"""Waits for the agent, which has just been started."""
 
 
 def unit_name(instance: str) -> str:

@@ -6,6 +6,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from clan.mesh.identity import address, prefix, text
+from clan.model.finding import lasting
+from clan.model.names import is_word
 
 if TYPE_CHECKING:
     from clan.mesh.chart.accept import Held
@@ -53,16 +55,15 @@ def shape(held: Held, first_root: bytes) -> dict[str, Any]:
     }
 
 
+def decision(message: str) -> tuple[str, str, str] | None:
+    """Return peer, what and why of what an agent wrote of a decision; None for another line."""
+    parts = tuple(message.split(": ", 2))
+    if len(parts) != 3 or not is_word(parts[0]):  # noqa: PLR2004
+        return None
+    return parts
+
+
 def ago(at: float) -> str:
     """Write how long a time in seconds of 1970 is past: `3 hours ago`."""
     seconds = time.time() - at
     return f"{lasting(seconds)} ago" if seconds >= 1 else "just now"
-
-
-def lasting(seconds: float) -> str:
-    """Write a time in its largest unit: `3 hours`."""
-    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")):
-        count = int(seconds // size)
-        if count > 0:
-            return f"{count} {unit}{'s' * (count > 1)}"
-    return "0 seconds"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from ipaddress import IPv6Address
 from typing import Any
 
@@ -11,15 +12,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clan.mesh.agent.report import report
+from clan.mesh.agent.report import Scene, report
 from clan.mesh.chart.accept import Held
 from clan.mesh.desire import Wish
 from clan.mesh.errors import MeshError
 from clan.mesh.exchange import Desired
 from clan.mesh.step import State
 from clan.modules.mesh.drawing import draw, edges
-from clan.modules.mesh.seen import Seen, for_long, in_ms, in_percent, read_seen
-from clan.modules.mesh.shown import decision
+from clan.modules.mesh.seen import (
+    Decided,
+    Seen,
+    for_long,
+    in_ms,
+    in_percent,
+    read_decisions,
+    read_seen,
+)
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -57,6 +65,8 @@ def pair(mode: str, *links: dict[str, Any], path: int | None = 0) -> dict[str, A
         "mode": mode,
         "path": None if path is None else links[path]["id"],
         "since": 61.0,
+        "why": "it is the LAN",
+        "map": {"epoch": 1, "serial": 6},
         "links": list(links),
     }
 
@@ -65,7 +75,7 @@ def test_what_an_agent_says_is_read() -> None:
     seen = read_seen(said(nas=pair("fast", link(), link("internet", alive=False, number=3))))
     assert (seen.map, seen.uplinks) == ((1, 7), {"eth0": False})
     nas = seen.peers["nas"]
-    assert nas.state == "connected"
+    assert (nas.state, nas.why, nas.map) == ("connected", "it is the LAN", (1, 6))
     assert nas.path is not None
     assert nas.path.called == "lan by eth0"
     assert [each.called for each in nas.others] == ["internet IPv6 by eth0"]
@@ -74,10 +84,23 @@ def test_what_an_agent_says_is_read() -> None:
 
 
 def test_what_this_version_s_agent_says_is_read() -> None:
-    now = report(Wish(desired=Desired(name="")), State(), Held.of(), 0.0)
-    assert read_seen(now) == Seen(
+    scene = Scene(
+        wish=Wish(desired=Desired(name="")),
+        state=State(),
+        held=Held.of(),
+        attachments=(),
+        slots=(),
+        seen={},
+        endpoints={},
+        has={},
+        why={},
+        fault="no room",
+        now=0.0,
+    )
+    assert read_seen(report(scene)) == Seen(
         name=None,
         address=None,
+        fault="no room",
         map=(0, 0),
         map_state="none",
         made=None,
@@ -129,18 +152,17 @@ def test_whatever_is_said_is_read_or_refused(value: Any) -> None:
         read_seen(value)
 
 
-@pytest.mark.parametrize(
-    ("line", "found"),
-    [
-        ("nas: path eth0: it is the LAN", ("nas", "path eth0", "it is the LAN")),
-        ("nas: path: it: is", ("nas", "path", "it: is")),
-        ("clan-3: taken; it gets another one", None),
-        ("a line for people: of another: kind", None),
-        ("", None),
-    ],
-)
-def test_a_decision_is_known_by_its_form(line: str, found: tuple[str, str, str] | None) -> None:
-    assert decision(line) == found
+def test_decisions_are_read() -> None:
+    one = {"at": 1.5, "peer": "nas", "what": "path eth0", "why": "it is the LAN"}
+    assert read_decisions({"decisions": [one]}) == [
+        Decided(at=1.5, peer="nas", what="path eth0", why="it is the LAN")
+    ]
+
+
+@given(JSON | st.fixed_dictionaries({"decisions": st.lists(JSON | PEER, max_size=3) | JSON}))
+def test_whatever_is_said_to_be_decided_is_read_or_refused(value: Any) -> None:
+    with contextlib.suppress(MeshError):
+        read_decisions(value)
 
 
 def clan(**kinds: str) -> dict[str, Seen | None]:
@@ -149,17 +171,7 @@ def clan(**kinds: str) -> dict[str, Seen | None]:
         name: read_seen(said(**{name: pair("fast", link(kind))})).peers[name]
         for name, kind in kinds.items()
     }
-    hub = read_seen(said())
-    hub = Seen(
-        name="nas",
-        address=hub.address,
-        map=hub.map,
-        map_state=hub.map_state,
-        made=hub.made,
-        uplinks=hub.uplinks,
-        peers=peers,
-    )
-    return {"nas": hub, **dict.fromkeys(kinds)}
+    return {"nas": replace(read_seen(said()), name="nas", peers=peers), **dict.fromkeys(kinds)}
 
 
 def texts(picture: str) -> list[str]:

@@ -11,13 +11,11 @@ import click
 from clan.cli.command import Command
 from clan.cli.complete import machine_names
 from clan.cli.mesh_desk import as_json_option, member_of, mesh_of, network_option
-from clan.cli.output import note, say, say_json, table, terminal_width
+from clan.cli.output import note, say, say_json, table, terminal_width, warn
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-    from clan.cli.fleet import Fleet
-    from clan.model.clan import Instance
     from clan.modules.mesh.seen import LinkSeen, PeerSeen, Seen
 
 watch_option = click.option(
@@ -65,44 +63,74 @@ def status(
         elif machine is None:
             _all(seen)
         elif (one := seen[chosen[0]]) is not None:
-            _one(one, asyncio.run(_whys(fleet, instance, chosen[0])))
+            _one(one)
 
     shown(show, watch=watch)
     sys.exit(int(silent))
 
 
 def _all(seen: Mapping[str, Seen | None]) -> None:
+    newest = max((each.map for each in seen.values() if each is not None), default=(0, 0))
     rows = []
     for name, each in seen.items():
         if each is None:
-            rows.append((name, "-", "-", "-", "no answer"))
+            rows.append((name, _heard(name, seen), "-", "-", "no answer"))
             continue
         states = [peer.state for peer in each.peers.values()]
-        down = [uplink for uplink, works in each.uplinks.items() if not works]
-        lost = [peer.name for peer in each.peers.values() if peer.state == "lost"]
-        remarks = [f"{uplink} is down" for uplink in down]
-        remarks += [f"no way to {', '.join(lost)}"] if lost else []
-        remarks += ["the map is forked"] if each.map_state in {"forked", "disputed"} else []
-        remarks += ["not in its own map"] if each.name is None else []
         rows.append(
             (
                 name,
-                f"{each.map[0]}.{each.map[1]}",
+                _number(each.map),
                 str(states.count("connected")),
                 str(states.count("idle")),
-                "; ".join(remarks),
+                "; ".join(_remarks(each, newest)),
             )
         )
     head = ("Machine", "Map", "Paths", "Idle", "")
     say(table(head, rows, width=terminal_width()))
 
 
-def _one(seen: Seen, whys: Mapping[str, str]) -> None:
+def _remarks(each: Seen, newest: tuple[int, int]) -> Iterator[str]:
+    for uplink, works in each.uplinks.items():
+        if not works:
+            yield f"{uplink} is down"
+    lost = [peer.name for peer in each.peers.values() if peer.state == "lost"]
+    if lost:
+        yield f"no way to {', '.join(lost)}"
+    if each.map < newest:
+        yield f"has not heard of map {_number(newest)}"
+    if each.map_state in {"forked", "disputed"}:
+        yield "the map is forked"
+    if each.name is None:
+        yield "not in its own map"
+    if each.fault:
+        yield each.fault
+
+
+def _heard(name: str, seen: Mapping[str, Seen | None]) -> str:
+    """Return which map a silent machine has at least, by what the others heard of it."""
+    told = [
+        (has, other)
+        for other, each in seen.items()
+        if each is not None and name in each.peers and (has := each.peers[name].map) is not None
+    ]
+    return f"{_number(max(told)[0])}, by {max(told)[1]}" if told else "-"
+
+
+def _number(place: tuple[int, int]) -> str:
+    return f"{place[0]}.{place[1]}"
+
+
+def _one(seen: Seen) -> None:
     from clan.modules.mesh.seen import for_long, in_ms, in_percent
+    from clan.modules.mesh.shown import ago
 
     ups = ", ".join(name if works else f"{name} (down)" for name, works in seen.uplinks.items())
     say(f"{seen.name or 'not in its own map'} {seen.address or ''}".rstrip())
-    say(f"map {seen.map[0]}.{seen.map[1]}; uplinks: {ups or 'none'}")
+    signed = f", signed {ago(seen.made)}" if seen.made else ""
+    say(f"map {seen.map[0]}.{seen.map[1]}{signed}; uplinks: {ups or 'none'}")
+    if seen.fault:
+        warn(seen.fault)
     say()
     rows = [
         (
@@ -112,7 +140,7 @@ def _one(seen: Seen, whys: Mapping[str, str]) -> None:
             in_percent(peer.path.loss if peer.path else None),
             for_long(peer.since),
             f"{sum(each.alive for each in peer.others)} of {len(peer.others)}",
-            whys.get(peer.name, ""),
+            peer.why or "",
         )
         for peer in seen.peers.values()
     ]
@@ -124,24 +152,6 @@ def _where(peer: PeerSeen) -> str:
     if peer.path is not None and peer.state == "connected":
         return peer.path.called
     return {"idle": "idle", "lost": "no way"}.get(peer.state, "")
-
-
-async def _whys(fleet: Fleet, instance: Instance, machine: str) -> dict[str, str]:
-    """Return by peer why its path is what it is: the last that the machine's agent wrote of it."""
-    from clan.deploy.maps import log
-    from clan.errors import ClanError
-    from clan.modules.mesh.shown import decision
-
-    try:
-        lines = await log(fleet.remote(machine), instance.name, last=500)
-    except ClanError:
-        return {}
-    found = {}
-    for line in lines:
-        decided = decision(line["message"])
-        if decided is not None:
-            found[decided[0]] = decided[2]
-    return found
 
 
 @click.command(

@@ -61,28 +61,13 @@ async def ask(remote: Remote, instance: str, question: Mapping[str, Any]) -> dic
     return said
 
 
-async def log(remote: Remote, instance: str, *, last: int, after: str = "") -> list[dict[str, Any]]:
-    """Return the last lines of an agent's journal, the oldest first; only those after a cursor.
-
-    Each has `time` in seconds of 1970, `message` and `cursor`. Raises ClanError.
-    """
-    words = ["journalctl", "-q", "--no-pager", "-o", "json", "-n", str(last)]
-    words += ["-u", f"clan-mesh-{instance}.service"]
-    words += [f"--after-cursor={after}"] if after else []
-    said = await remote.run(shlex.join(words), limit=LIMIT)
-    return [entry for line in said.splitlines() if (entry := _entry(line)) is not None]
-
-
-def _entry(line: bytes) -> dict[str, Any] | None:
-    """Return a line of the journal's; None for one that an agent did not write as text."""
-    try:
-        value = json.loads(line)
-        message, at = value["MESSAGE"], int(value["__REALTIME_TIMESTAMP"]) / 1e6
-        if value.get("_SYSTEMD_UNIT", "") and isinstance(message, str):
-            return {"time": at, "message": message, "cursor": str(value["__CURSOR"])}
-    except (ValueError, KeyError, TypeError, RecursionError):
-        pass
-    return None
+async def journal(remote: Remote, instance: str) -> list[str]:
+    """Return the lines of an agent's journal, which `clan.mesh.journal.replay` reads. ClanError."""
+    files = (await ask(remote, instance, {"ask": "journal"})).get("files", [])
+    if not files:
+        return []
+    said = await remote.run(shlex.join(["cat", *map(str, files)]), limit=LIMIT)
+    return said.decode("utf-8", "replace").splitlines()
 
 
 async def ping(remote: Remote, address: str, *, count: int) -> list[float | None]:

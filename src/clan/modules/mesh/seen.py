@@ -43,13 +43,18 @@ class LinkSeen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerSeen:
-    """Another machine, as one sees it. `since` is for how many seconds it has been so."""
+    """Another machine, as one sees it. `since` is for how many seconds it has been so.
+
+    `map` is the epoch and the serial of the map that it has at least, as far as is known.
+    """
 
     name: str
     address: str
     mode: str
     path: LinkSeen | None
     since: float | None
+    why: str | None
+    map: tuple[int, int] | None
     links: tuple[LinkSeen, ...]
 
     @property
@@ -71,6 +76,8 @@ class Seen:
 
     name: str | None
     address: str | None
+    fault: str | None
+    """What could not be had there, and is tried again."""
     map: tuple[int, int]
     """Epoch and serial; zeros while it has none."""
     map_state: str
@@ -88,6 +95,7 @@ def read_seen(value: Any) -> Seen:
     return Seen(
         name=_maybe(said, "name", str),
         address=_maybe(said, "address", str),
+        fault=_maybe(said, "fault", str),
         map=(_of(chart, "epoch", int, 0), _of(chart, "serial", int, 0)),
         map_state=_of(chart, "state", str, ""),
         made=_maybe(chart, "made", *NUMBER),
@@ -102,18 +110,48 @@ def read_seen(value: Any) -> Seen:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """What an agent decided of a peer, and why; `at` in seconds of 1970."""
+
+    at: float
+    peer: str
+    what: str
+    why: str
+
+
+def read_decisions(value: Any) -> list[Decided]:
+    """Read an agent's answer to `log`. Raises MeshError for what is none."""
+    listed = _record(value, "the answer").get("decisions")
+    if type(listed) is not list:
+        raise _wrong("decisions")
+    found = []
+    for each in listed:
+        said = _record(each, "a decision")
+        at = _maybe(said, "at", *NUMBER)
+        if at is None:
+            raise _wrong("at")
+        words = {name: _of(said, name, str, None) for name in ("peer", "what", "why")}
+        found.append(Decided(at=at, **words))
+    return found
+
+
 def _peer(name: str, said: Mapping[str, Any]) -> PeerSeen:
     listed = said.get("links", [])
     if type(listed) is not list:
         raise _wrong("links")
     links = tuple(_link(_record(each, "a link")) for each in listed)
     path = _maybe(said, "path", str)
+    has = said.get("map")
+    chart = None if has is None else _record(has, "a peer's map")
     return PeerSeen(
         name=name,
         address=_of(said, "address", str, ""),
         mode=_of(said, "mode", str, COLD),
         path=next((each for each in links if each.id == path), None),
         since=_maybe(said, "since", *NUMBER),
+        why=_maybe(said, "why", str),
+        map=None if chart is None else (_of(chart, "epoch", int, 0), _of(chart, "serial", int, 0)),
         links=links,
     )
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from clan.mesh.identity import address, prefix, text
 from clan.model.finding import lasting
-from clan.model.names import is_word
 
 if TYPE_CHECKING:
     from clan.mesh.chart.accept import Held
@@ -53,14 +52,6 @@ def shape(held: Held, first_root: bytes) -> dict[str, Any]:
             for each in view.content.machines
         ],
     }
-
-
-def decision(message: str) -> tuple[str, str, str] | None:
-    """Return peer, what and why of what an agent wrote of a decision; None for another line."""
-    parts = tuple(message.split(": ", 2))
-    if len(parts) != 3 or not is_word(parts[0]):  # noqa: PLR2004
-        return None
-    return parts
 
 
 def ago(at: float) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.mesh import signers
 
+from clan.errors import ClanError
 from clan.mesh.chart.carry import Told
 from clan.mesh.identity import born, of_text, read, text
 from clan.modules.mesh.desk import Desk, own_key, pen
@@ -117,7 +118,6 @@ def test_a_mesh_begins_with_a_root_that_only_the_paper_can_read(folder: Path, cl
     key = folder / "anna/config/clan/mesh.key"
     assert key.stat().st_mode & 0o777 == 0o600
     assert text(read(key).public) == made["admin"]
-    from clan.errors import ClanError
     from clan.modules.mesh.kept import Kept
     from clan.vars.age import read_identity
 
@@ -188,8 +188,6 @@ def test_an_update_signs_what_the_file_says_now(folder: Path, clan: Run) -> None
 
 
 def test_who_is_no_admin_is_told_how_to_become_one(folder: Path, clan: Run) -> None:
-    from clan.errors import ClanError
-
     clan("mesh", "root")
     installed(folder, "phone")
     with pytest.raises(ClanError, match="`clan mesh key` makes one"):
@@ -203,8 +201,6 @@ def test_who_is_no_admin_is_told_how_to_become_one(folder: Path, clan: Run) -> N
 
 
 def test_a_stale_folder_removes_nobody(folder: Path, clan: Run) -> None:
-    from clan.errors import ClanError
-
     clan("mesh", "root")
     old = folder.parent / "old"
     shutil.copytree(folder, old)
@@ -222,8 +218,6 @@ def test_a_stale_folder_removes_nobody(folder: Path, clan: Run) -> None:
 
 
 def test_a_fork_is_shown_and_merged_on_request_alone(folder: Path, clan: Run) -> None:
-    from clan.errors import ClanError
-
     clan("mesh", "root")
     apart(folder, clan)
     there = shown(clan)
@@ -303,8 +297,6 @@ def test_maps_are_read_by_whoever_becomes_an_admin_of_the_clan(folder: Path, cla
 def test_a_map_that_cannot_be_read_keeps_from_signing_until_a_machine_tells_it(
     folder: Path, clan: Run
 ) -> None:
-    from clan.errors import ClanError
-
     clan("mesh", "root")
     (path,) = (folder / "vars/mesh/home/maps").iterdir()
     told = desk(folder).held.maps
@@ -321,6 +313,14 @@ def test_a_map_that_cannot_be_read_keeps_from_signing_until_a_machine_tells_it(
     path.unlink()
     missing = clan("mesh", "map")
     assert "has a root and no map" in missing.err
+
+
+def test_a_machine_that_was_copied_is_no_second_one(folder: Path, clan: Run) -> None:
+    clan("mesh", "root")
+    same = text(signers.key("nas").public)
+    Store.of(folder, {}).write("phone", "mesh-home", "publickey", same)
+    with pytest.raises(ClanError, match="nas, phone: have the same identity"):
+        desk(folder).update(own())
 
 
 def test_lies_of_a_machine_are_told_and_change_nothing(folder: Path, clan: Run) -> None:

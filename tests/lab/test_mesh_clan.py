@@ -294,3 +294,25 @@ def test_who_leaves_the_clan_s_file_is_out_of_the_map_and_cut_off(home: Home) ->
         assert not home.pings(name, address)
         assert not home.pings("laptop", f"{name}.home")
     assert home.pings("nas", "desktop.home")
+
+
+LEFT = """
+ip -o link | grep -o 'clan-[0-9]*' || true
+ip -6 addr show dev lo scope global | grep -o fd.* || true
+ip route show table all proto 193; ip -6 route show table all proto 193
+ip rule | grep '^4900' || true; ip -6 rule | grep '^4900' || true
+nft list tables | grep clan.mesh || true
+systemctl list-units --all --plain --no-legend 'clan-mesh-*' 'clan-wireguard-*'
+"""
+
+
+def test_a_machine_that_loses_the_role_is_left_as_it_was(home: Home) -> None:
+    assert "fd" in home.on("desktop", LEFT)
+    (home.lab.clan_dir / "clan.toml").write_text(clan_file("nas"))
+    home.clan("machines", "update", "desktop", "nas")
+    assert home.on("desktop", LEFT) == ""
+    assert [each["name"] for each in home.json("mesh", "map")["machines"]] == ["nas"]
+    # It comes back with the address that it had.
+    (home.lab.clan_dir / "clan.toml").write_text(clan_file("nas", "desktop"))
+    home.clan("machines", "update", "desktop", "nas")
+    until(lambda: home.pings("nas", "desktop.home"))

@@ -232,7 +232,7 @@ def _update(
             return every, await rounds.all(every, renewed, canary), {}
         from clan.cli.mesh_round import Maps
 
-        maps = Maps(fleet)
+        maps = Maps(fleet, targets)
         await maps.before(every)
         outcomes = await rounds.all(every, renewed, canary)
         return every, outcomes, await maps.after([each.machine for each in outcomes if each.good])

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from clan.cli.fleet import Fleet
+    from clan.deploy.remote import Remote
     from clan.model.clan import Instance
 
 AT_ONCE = 16
@@ -31,6 +32,8 @@ class Round:
 
     fleet: Fleet
     instance: Instance
+    targets: Mapping[str, str] = field(default_factory=dict)
+    """Where machines are reached instead of by their networks."""
     told: dict[str, Told] = field(default_factory=dict)
     known: tuple[str, ...] = ()
     desk: Desk | None = None
@@ -45,13 +48,16 @@ class Round:
         async def one(name: str) -> None:
             async with gate:
                 try:
-                    remote = self.fleet.remote(name)
-                    self.told[name] = await maps.tell(remote, self.instance.name, self.known)
+                    said = await maps.tell(self._remote(name), self.instance.name, self.known)
                 except ClanError:
                     # It is offline, or not installed yet: what follows says so.
                     return
+                self.told[name] = said
 
         await asyncio.gather(*map(one, members))
+
+    def _remote(self, machine: str) -> Remote:
+        return self.fleet.remote(machine, target_host=self.targets.get(machine))
 
     @contextmanager
     def locked(self) -> Iterator[Desk]:
@@ -86,7 +92,7 @@ class Round:
                 return
             async with gate:
                 try:
-                    said = await maps.take(self.fleet.remote(name), self.instance.name, lacking)
+                    said = await maps.take(self._remote(name), self.instance.name, lacking)
                 except ClanError as fault:
                     warn(f"{name}: it did not get the map: {fault.message}")
                     found[name] = "failed"
@@ -106,6 +112,7 @@ class Maps:
     """The maps of all meshes, in an update of machines."""
 
     fleet: Fleet
+    targets: Mapping[str, str]
     rounds: list[Round] = field(default_factory=list)
 
     async def before(self, machines: Collection[str]) -> None:
@@ -113,7 +120,7 @@ class Maps:
         for instance in meshes(self.fleet.clan).values():
             if not set(machines) & set(instance.members["member"]):
                 continue
-            begun = Round(fleet=self.fleet, instance=instance)
+            begun = Round(fleet=self.fleet, instance=instance, targets=self.targets)
             try:
                 await begun.collect(machines)
                 self.rounds.append(begun)

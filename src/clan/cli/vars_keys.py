@@ -234,6 +234,8 @@ def remove(option: str | None, name: str, *, yes: bool, as_json: bool) -> None:
         )
         return
     _tell_removal(done)
+    if any(each.module.name == "mesh" for each in clan.instances.values()):
+        note("Who signs the map of a mesh is apart from that: `clan mesh admins list`.")
 
 
 def _tell_removal(done: Removal) -> None:

@@ -6,6 +6,7 @@ take INSTANCE           take in the maps on standard input, and tell the agent; 
                         each
 tell INSTANCE [HASH…]   print which maps and records are here, and the maps that are not named
 ask INSTANCE            ask the agent the line of JSON on standard input, and print its answer
+leave INSTANCE PREFIX…  take away what the agent made here; the clan's addresses are in PREFIX
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ import json
 import os
 import signal
 import sys
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clan.machine.system import StepError
 from clan.mesh import identity
 from clan.mesh.agent import setting, status
+from clan.mesh.agent.leave import leave
 from clan.mesh.agent.loop import Agent
 from clan.mesh.chart.carry import Told, unpacked
 from clan.mesh.chart.store import Store
@@ -41,11 +44,20 @@ def main(words: Sequence[str] | None = None) -> None:
     for name in ("run", "take", "tell", "ask"):
         commands.add_parser(name).add_argument("instance")
     commands.choices["tell"].add_argument("known", nargs="*")
+    leaves = commands.add_parser("leave")
+    leaves.add_argument("instance")
+    leaves.add_argument("prefixes", nargs="+", type=ip_network)
     given = parser.parse_args(words)
     os.umask(0o077)
     try:
         if given.command == "born":
             _print(identity.text(identity.born(given.path).public))
+            return
+        if given.command == "leave":
+            # Its setting is gone by now, or another's.
+            leave(
+                given.prefixes, given.root / setting.STATE / given.instance / setting.OPENED, _print
+            )
             return
         place = setting.read(given.instance, given.root)
         if given.command == "tell":

@@ -27,6 +27,7 @@ from clan.mesh.agent.nearby import Nearby
 from clan.mesh.agent.netlink import OverrunError
 from clan.mesh.agent.nflog import FirstPackets
 from clan.mesh.agent.report import Scene
+from clan.mesh.agent.setting import OPENED
 from clan.mesh.agent.signals import Signals
 from clan.mesh.agent.status import Status
 from clan.mesh.desire import Known, Wish, desire
@@ -85,7 +86,7 @@ class Agent:
         self._first = FirstPackets(GROUP)
         self._here = Here(self._kernel, setting.state / "slots", say)
         self._interfaces = Interfaces(self._kernel, self.known.key.public, say)
-        self._ground = Ground(self._kernel, setting.prefix, setting.state / "opened.json")
+        self._ground = Ground(self._kernel, setting.prefix, setting.state / OPENED)
         self._nearby = Nearby(self.known, say)
         self._status = Status(setting.socket)
         self.diary = Diary(setting)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 SETTINGS = "etc/clan/mesh"
 STATE = "var/lib/clan/mesh"
 RUN = "run/clan"
+OPENED = "opened.json"
+"""In the folder of the state: what was opened in others' firewalls."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

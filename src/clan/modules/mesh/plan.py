@@ -27,7 +27,7 @@ from clan.model.plan import (
     Unit,
 )
 from clan.modules.mesh import keys
-from clan.modules.mesh.settings import domain_of
+from clan.modules.mesh.settings import MeshSettings, domain_of
 from clan.vars.store import HOST_KEY
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ PROGRAM = "/usr/bin/python3 -I /var/lib/clan/current/machine.pyz mesh"
 _AGENT = """\
 [Unit]
 Description=Paths of the mesh {name} to the other machines
-After=clan-boot.service
+After=clan-boot.service {leave}
 
 [Service]
 Environment=CLAN_PROGRAM={stamp}
@@ -51,6 +51,21 @@ ExecStart={program} run {name}
 Restart=always
 RestartSec=1
 """
+_LEAVE = """\
+[Unit]
+Description=What takes the mesh {name} off this machine when it leaves it
+After=clan-boot.service
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/true
+ExecStop=/bin/sh -c '[ "$(systemctl is-system-running)" = stopping ] && exit 0; \
+  for program in /var/lib/clan/current/machine.pyz /var/lib/clan/machine.pyz; do \
+  /usr/bin/python3 -I $program mesh leave {name} {prefixes} && exit 0; done; exit 1'
+"""
+"""Stopped with the generation that had it. `current` may lead to one without a mesh by then, and so
+may the other program, but not both."""
 _ANSWERS = f"""
 until echo '{{"ask": "status"}}' | {PROGRAM} ask "$0"; do
   [ $((tries += 1)) -lt 20 ] || exit 1
@@ -65,10 +80,15 @@ def unit_name(instance: str) -> str:
     return f"clan-mesh-{instance}.service"
 
 
+def leave_name(instance: str) -> str:
+    """Return what the unit is called that takes the mesh off a machine."""
+    return f"clan-mesh-{instance}-leave.service"
+
+
 def resources(machine: str, instance: Instance, clan: Clan, values: Values) -> Iterator[Resource]:
     """Yield what a member must have, in a fixed order; the same for the same clan and values."""
     from clan.mesh.agent import setting
-    from clan.mesh.identity import of_text
+    from clan.mesh.identity import alias_range, of_text, prefix
 
     name = instance.name
     root = values.public(keys.root_var(name))
@@ -85,9 +105,15 @@ def resources(machine: str, instance: Instance, clan: Clan, values: Values) -> I
     )
     told = setting.told(of_text(root), keys.private_path(name))
     yield File(path=setting.path(name), content=told)
+    aliases = MeshSettings.of(instance).aliases or alias_range(prefix(of_text(root)))
+    yield Unit(
+        name=leave_name(name),
+        text=_LEAVE.format(name=name, prefixes=f"{prefix(of_text(root))} {aliases}"),
+    )
+    leave = leave_name(name)
     yield Unit(
         name=unit_name(name),
-        text=_AGENT.format(name=name, program=PROGRAM, stamp=_stamp()),
+        text=_AGENT.format(name=name, program=PROGRAM, stamp=_stamp(), leave=leave),
         restart_on=(setting.path(name),),
     )
     yield HealthCheck(name=f"the agent of {name} answers", command=("sh", "-c", _ANSWERS, name))

@@ -6,6 +6,8 @@ import base64
 import io
 import itertools
 import json
+import signal
+import subprocess
 import sys
 import tarfile
 import time
@@ -16,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import clan
+from clan.lab.cuts import Cut
+from clan.lab.place import at_admin
 from clan.vars.store import HOST_KEY, Store
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable
 
     from tests.lab.conftest import Labs
@@ -111,10 +114,14 @@ def home(labs: Labs) -> Home:
     found.clan("vars", "keys", "generate")
     found.clan("vars", "keys", "recovery")
     found.clan("mesh", "root")
+    # What makes an identity comes to this one through the admin's computer.
+    for port in (80, 443, 53):
+        found.lab.cut(Cut(what="laptop", port=port))
     made = found.json("vars", "generate")["made"]
     assert [each["id"] for each in made if each["id"].endswith("mesh-home")] == [
         f"{name}/mesh-home" for name in MACHINES
     ]
+    found.lab.restore()
     for name in MACHINES:
         found.clan("machines", "install", name)
     # Those that were there first learn the names of the others.
@@ -176,6 +183,26 @@ def test_status_path_ping_and_log_tell_of_it(home: Home) -> None:
     again = home.json("mesh", "log", "laptop", "--replay")
     assert again["steps"] > 0
     assert again["others"] == []
+
+
+def test_watching_goes_on_until_it_is_stopped(home: Home) -> None:
+    words = at_admin(home.lab.state, home.words("mesh", "status", "nas", "--watch"))
+    watching = subprocess.Popen(
+        words,
+        env=home.lab.environment(),
+        cwd=home.lab.clan_dir,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert watching.stdout is not None
+    heads = 0
+    while heads < 2:
+        heads += watching.stdout.readline().startswith("nas ")
+    watching.send_signal(signal.SIGINT)
+    said, _ = watching.communicate(timeout=30)
+    assert "\x1b" not in said
+    assert watching.returncode == 130
 
 
 def test_the_graph_shows_every_pair(home: Home) -> None:

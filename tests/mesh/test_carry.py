@@ -21,6 +21,7 @@ from clan.mesh.agent import setting
 from clan.mesh.chart.carry import Told, packed, read_told, unpacked
 from clan.mesh.chart.store import Store
 from clan.mesh.errors import MeshError
+from clan.mesh.places import setting_file
 from clan.mesh.records import Records
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ KEYS = st.binary(min_size=32, max_size=32)
 @pytest.fixture
 def disk(tmp_path: Path) -> Path:
     """Return the disk of a machine that is in the mesh `home`."""
-    place = tmp_path / setting.path("home").lstrip("/")
+    place = tmp_path / setting_file("home").lstrip("/")
     place.parent.mkdir(parents=True)
     place.write_bytes(setting.told(signers.ROOT.public, "/id"))
     assert setting.read("home", tmp_path).identity == tmp_path / "id"

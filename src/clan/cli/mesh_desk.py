@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from clan.cli.complete import instance_names
+from clan.cli.complete import mesh_names
 from clan.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ network_option = click.option(
     "-n",
     "network",
     metavar="MESH",
-    shell_complete=instance_names,
+    shell_complete=mesh_names,
     help="Which mesh (default: the only one).",
 )
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")

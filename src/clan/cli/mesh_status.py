@@ -70,23 +70,26 @@ def status(
 
 
 def _all(seen: Mapping[str, Seen | None]) -> None:
+    from clan.modules.mesh.shown import ago
+
     newest = max((each.map for each in seen.values() if each is not None), default=(0, 0))
     rows = []
     for name, each in seen.items():
         if each is None:
-            rows.append((name, _heard(name, seen), "-", "-", "no answer"))
+            rows.append((name, _heard(name, seen), "-", "-", "-", "no answer"))
             continue
         states = [peer.state for peer in each.peers.values()]
         rows.append(
             (
                 name,
                 _number(each.map),
+                ago(each.made) if each.made else "-",
                 str(states.count("connected")),
                 str(states.count("idle")),
                 "; ".join(_remarks(each, newest)),
             )
         )
-    head = ("Machine", "Map", "Paths", "Idle", "")
+    head = ("Machine", "Map", "Signed", "Paths", "Idle", "")
     say(table(head, rows, width=terminal_width()))
 
 
@@ -128,7 +131,9 @@ def _one(seen: Seen) -> None:
     ups = ", ".join(name if works else f"{name} (down)" for name, works in seen.uplinks.items())
     say(f"{seen.name or 'not in its own map'} {seen.address or ''}".rstrip())
     signed = f", signed {ago(seen.made)}" if seen.made else ""
-    say(f"map {seen.map[0]}.{seen.map[1]}{signed}; uplinks: {ups or 'none'}")
+    have = sum(peer.map is not None and peer.map >= seen.map for peer in seen.peers.values())
+    say(f"map {_number(seen.map)}{signed}; {have} of {len(seen.peers)} others are known to have it")
+    say(f"uplinks: {ups or 'none'}")
     if seen.fault:
         warn(seen.fault)
     say()

@@ -11,9 +11,9 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from clan.deploy.remote import PYTHON, RemoteError, answer
-from clan.mesh.agent import setting
 from clan.mesh.chart.carry import Told, packed, read_told
 from clan.mesh.errors import MeshError
+from clan.mesh.places import setting_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -34,7 +34,7 @@ async def tell(remote: Remote, instance: str, known: Iterable[str]) -> Told:
     Maps whose hashes (hexadecimal) are known are not sent. Raises ClanError.
     """
     words = shlex.join([instance, *known])
-    command = f"test -e {setting.path(instance)} || exit 0; {PROGRAM} tell {words}"
+    command = f"test -e {setting_file(instance)} || exit 0; {PROGRAM} tell {words}"
     said = await remote.run(command, limit=LIMIT)
     if not said.strip():
         return Told()

@@ -29,6 +29,7 @@ from clan.mesh.agent.loop import Agent
 from clan.mesh.chart.carry import Told, unpacked
 from clan.mesh.chart.store import Store
 from clan.mesh.errors import MeshError
+from clan.mesh.places import OPENED, STATE
 from clan.mesh.records import Records
 
 if TYPE_CHECKING:
@@ -55,9 +56,7 @@ def main(words: Sequence[str] | None = None) -> None:
             return
         if given.command == "leave":
             # Its setting is gone by now, or another's.
-            leave(
-                given.prefixes, given.root / setting.STATE / given.instance / setting.OPENED, _print
-            )
+            leave(given.prefixes, given.root / STATE / given.instance / OPENED, _print)
             return
         place = setting.read(given.instance, given.root)
         if given.command == "tell":

@@ -27,7 +27,6 @@ from clan.mesh.agent.nearby import Nearby
 from clan.mesh.agent.netlink import OverrunError
 from clan.mesh.agent.nflog import FirstPackets
 from clan.mesh.agent.report import Scene
-from clan.mesh.agent.setting import OPENED
 from clan.mesh.agent.signals import Signals
 from clan.mesh.agent.status import Status
 from clan.mesh.desire import Known, Wish, desire
@@ -47,6 +46,7 @@ from clan.mesh.exchange import (
     Traffic,
 )
 from clan.mesh.pair import Pair
+from clan.mesh.places import OPENED
 from clan.mesh.step import State, step
 from clan.mesh.wire import Answer
 

@@ -10,15 +10,10 @@ from clan.mesh import identity
 from clan.mesh.chart.canonical import base64_of, decode, encode
 from clan.mesh.errors import MeshError
 from clan.mesh.identity import SIZE
+from clan.mesh.places import RUN, STATE, setting_file
 
 if TYPE_CHECKING:
     from ipaddress import IPv6Network
-
-SETTINGS = "etc/clan/mesh"
-STATE = "var/lib/clan/mesh"
-RUN = "run/clan"
-OPENED = "opened.json"
-"""In the folder of the state: what was opened in others' firewalls."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,17 +43,12 @@ def told(root: bytes, private: str) -> bytes:
     return encode({"root": base64_of(root), "identity": private}) + b"\n"
 
 
-def path(instance: str) -> str:
-    """Return where an instance's setting is on a machine."""
-    return f"/{SETTINGS}/{instance}.json"
-
-
 def read(instance: str, root: Path) -> Setting:
     """Read an instance's setting, INSTANCE.json; all paths are below `root`.
 
     Raises MeshError, OSError.
     """
-    place = root / path(instance).lstrip("/")
+    place = root / setting_file(instance).lstrip("/")
     try:
         data = place.read_bytes()
     except FileNotFoundError:

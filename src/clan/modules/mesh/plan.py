@@ -14,6 +14,7 @@ from functools import cache
 from importlib import resources as packaged
 from typing import TYPE_CHECKING
 
+from clan.mesh.places import setting_file
 from clan.model.exports import Var
 from clan.model.plan import (
     Due,
@@ -104,7 +105,7 @@ def resources(machine: str, instance: Instance, clan: Clan, values: Values) -> I
         public=values.public(keys.identity_var(name, machine)),
     )
     told = setting.told(of_text(root), keys.private_path(name))
-    yield File(path=setting.path(name), content=told)
+    yield File(path=setting_file(name), content=told)
     aliases = MeshSettings.of(instance).aliases or alias_range(prefix(of_text(root)))
     yield Unit(
         name=leave_name(name),
@@ -114,7 +115,7 @@ def resources(machine: str, instance: Instance, clan: Clan, values: Values) -> I
     yield Unit(
         name=unit_name(name),
         text=_AGENT.format(name=name, program=PROGRAM, stamp=_stamp(), leave=leave),
-        restart_on=(setting.path(name),),
+        restart_on=(setting_file(name),),
     )
     yield HealthCheck(name=f"the agent of {name} answers", command=("sh", "-c", _ANSWERS, name))
     yield from names(instance, clan, values)

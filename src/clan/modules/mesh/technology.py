@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from clan.mesh.places import setting_file
 from clan.networks.technology import (
     Aim,
     Connection,
@@ -39,10 +40,8 @@ class Mesh(NetworkTechnology):
 
     def running(self, network: Network, context: Context) -> bool:
         """Whether this computer is in the mesh."""
-        from clan.mesh.agent import setting
-
         del context
-        return Path(setting.path(network.name)).exists()
+        return Path(setting_file(network.name)).exists()
 
     @contextlib.asynccontextmanager
     async def session(self, network: Network, context: Context) -> AsyncIterator[Session]:

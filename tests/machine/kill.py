@@ -13,6 +13,7 @@ EVENTS = frozenset(
         "open",
         "os.chmod",
         "os.chown",
+        "os.link",
         "os.mkdir",
         "os.remove",
         "os.rename",

@@ -10,7 +10,7 @@ from tests.vars.family import Counter, Family, Machines, changed, made, wireguar
 
 from clan.errors import ClanError, UsageError
 from clan.model.exports import Var
-from clan.model.generator import Generator, Inputs, Needed, Prompt, VarFile
+from clan.model.generator import Elsewhere, Generator, Inputs, Needed, Prompt, VarFile
 from clan.vars.age import new_key
 from clan.vars.change import set_answer, settable
 from clan.vars.names import GeneratorId
@@ -41,6 +41,33 @@ def test_new_values_for_one_machine_are_its_own(family: Family) -> None:
         "nas/token",
         "shared/ca",  # it is missing, and nas uses it
     ]
+
+
+def test_what_a_command_makes_is_due_until_it_was_run(family: Family) -> None:
+    root = Generator(
+        name="root",
+        files=(VarFile(name="publickey", secret=False),),
+        make=Elsewhere(command="clan mesh root"),
+    )
+    address = changed(made("address", secret=False), depends=("root",))
+    why = "`clan mesh root` makes it"
+    first = family.generate(root, address)
+    assert told(first) == [
+        ("shared/root", False, why),
+        ("nas/address", False, "missing; it waits for shared/root"),
+    ]
+    with pytest.raises(ClanError, match="is made by a command of its own"):
+        settable(family.graph(root), "shared/root/publickey")
+    set_value(
+        family.store,
+        family.graph(root, address),
+        Var(machine=None, generator="root", file="publickey"),
+        b"key",
+        "2026-01-31T12:00:00Z",
+    )
+    assert told(family.generate(root, address)) == [("nas/address", True, "missing")]
+    again = family.generate(root, address, request=Request(regenerate=True))
+    assert ("shared/root", False, why) in told(again)
 
 
 def test_what_is_missing_is_made_once(family: Family) -> None:

@@ -239,7 +239,10 @@ def _update(
     outcomes = [outcome for outcome in found.values() if outcome is not None]
     due = fleet.due(found)
     if as_json:
-        say_json([outcome.to_json() | {"due": due[outcome.machine]} for outcome in outcomes])
+        shapes = {each.machine: each.to_json() | {"due": due[each.machine]} for each in outcomes}
+        for machine, taken in rounds.maps.items():
+            shapes[machine]["maps"] = taken
+        say_json(list(shapes.values()))
     else:
         for name, left_due in due.items():
             if left_due:

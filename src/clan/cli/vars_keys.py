@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,10 +33,6 @@ def _opened(option: str | None) -> tuple[Clan, Graph, Store]:
     clan = context.load_clan(option)
     declared = context.generators(option, clan)
     return clan, declared, Store.of(clan.directory, os.environ)
-
-
-def _name(given: str | None) -> str:
-    return given or getpass.getuser()
 
 
 @keys.command(
@@ -113,19 +108,21 @@ def generate(option: str | None, *, name: str | None, as_json: bool) -> None:
     first = not admins
     known = next((each.name for each in admins.values() if each.key == public), None)
     if first:
-        add_admin(store, graph, Admin(name=_name(name), key=public, logins=_own_logins()))
+        add_admin(
+            store, graph, Admin(name=context.user_name(name), key=public, logins=_own_logins())
+        )
     if as_json:
         say_json({"path": str(path), "key": public, "made": made, "added": first})
         return
     say(f"Made the private key {path}." if made else f"Your private key is {path}.")
     say(f"Its public key is {public}")
     if first:
-        say(f"{_name(name)} is the clan's first admin.")
+        say(f"{context.user_name(name)} is the clan's first admin.")
         warn("it is the only one: `clan vars keys recovery` prints a spare, for paper")
     elif known is not None:
         say(f"You are the clan's admin {known}.")
     else:
-        note(f"An admin adds you: clan vars keys add {_name(name)} --key '{public}'")
+        note(f"An admin adds you: clan vars keys add {context.user_name(name)} --key '{public}'")
 
 
 def _own_key(store: Store) -> tuple[Path, str, bool]:
@@ -254,6 +251,8 @@ def remove(option: str | None, name: str, *, yes: bool, as_json: bool) -> None:
         )
         return
     _tell_removal(done)
+    if any(each.module.name == "mesh" for each in clan.instances.values()):
+        note("Who signs the map of a mesh is apart from that: `clan mesh admins list`.")
 
 
 def _tell_removal(done: Removal) -> None:

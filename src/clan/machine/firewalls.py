@@ -28,9 +28,7 @@ from clan.machine.layout import write
 from clan.machine.system import StepError, run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-    from clan.machine.layout import Layout
+    from collections.abc import Collection, Iterable, Mapping
 
 Rule = tuple[str, ...]
 """`(protocol, port, interface)`, the last perhaps empty, or `("forward", interface)`; firewalld's
@@ -169,14 +167,13 @@ FIREWALLS: tuple[Firewall, ...] = (Ufw(), Firewalld())
 
 
 def settle(
-    layout: Layout, manifest: Mapping[str, Any], firewalls: Iterable[Firewall] = FIREWALLS
+    place: Path, opened: Collection[Rule], firewalls: Iterable[Firewall] = FIREWALLS
 ) -> None:
-    """Have the firewalls that rule here let through what a generation opens; no more of us.
+    """Have the firewalls that rule here let through what is opened, and no more of what was.
 
-    Raises StepError.
+    `place` is the file in which what was added is noted: whoever opens has one. Raises StepError.
     """
-    opened = openings(manifest)
-    record = _read(layout)
+    record = _read(place)
     for firewall in firewalls:
         ours = record.get(firewall.name, [])
         if not (opened or ours) or not firewall.rules_here():
@@ -185,11 +182,11 @@ def settle(
         for rule in [rule for rule in ours if rule not in wanted]:
             firewall.remove(rule)
             ours = [each for each in ours if each != rule]
-            _note(layout, record | {firewall.name: ours})
+            _note(place, record | {firewall.name: ours})
         for rule in [rule for rule in wanted if rule not in ours]:
             if not firewall.has(rule):
                 ours = [*ours, rule]
-                _note(layout, record | {firewall.name: ours})
+                _note(place, record | {firewall.name: ours})
                 firewall.add(rule)
         record = record | {firewall.name: ours}
 
@@ -203,13 +200,13 @@ def openings(manifest: Mapping[str, Any]) -> list[Rule]:
     return [*ports, *(("forward", name) for name in manifest.get("forwardings", ()))]
 
 
-def _read(layout: Layout) -> dict[str, list[Rule]]:
+def _read(place: Path) -> dict[str, list[Rule]]:
     try:
-        shape = json.loads(layout.opened.read_bytes())
+        shape = json.loads(place.read_bytes())
     except (FileNotFoundError, ValueError):
         return {}
     return {name: [tuple(rule) for rule in rules] for name, rules in shape.items()}
 
 
-def _note(layout: Layout, record: Mapping[str, list[Rule]]) -> None:
-    write(layout.opened, json.dumps(record).encode())
+def _note(place: Path, record: Mapping[str, list[Rule]]) -> None:
+    write(place, json.dumps(record).encode())

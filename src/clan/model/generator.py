@@ -97,6 +97,16 @@ class MachineKey(enum.StrEnum):
 
     WIREGUARD = "wireguard"
     """X25519 in base64, as `wg genkey` and `wg pubkey` write it."""
+    MESH = "mesh"
+    """A machine's identity in a mesh: Ed25519 in base64 (`clan.mesh.identity`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Elsewhere:
+    """Files that a command of its own keeps here, on a person's word: due until it was run."""
+
+    command: str
+    """As it is typed, `clan mesh root`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +128,7 @@ class Generator:
 
     name: str
     files: tuple[VarFile, ...]
-    make: Callable[[Inputs], Mapping[str, bytes]] | Script | MachineKey
+    make: Callable[[Inputs], Mapping[str, bytes]] | Script | MachineKey | Elsewhere
     machine: str | None = None
     prompts: tuple[Prompt, ...] = ()
     depends: tuple[str, ...] = ()

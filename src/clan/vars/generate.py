@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from clan.errors import ClanError
 from clan.model.boundary import discreet
-from clan.model.generator import Inputs, MachineKey, Script, is_former
+from clan.model.generator import Elsewhere, Inputs, MachineKey, Script, is_former
 from clan.vars import folder
 from clan.vars.age import decrypt, encrypt
 from clan.vars.birth import NotReachable
@@ -265,8 +265,8 @@ class Workshop:
         )
         make = entry.generator.make
         what = f"generator {entry.id}"
-        if isinstance(make, MachineKey):
-            raise TypeError(f"{what} is born on its machine")
+        if isinstance(make, MachineKey | Elsewhere):
+            raise TypeError(f"{what} is not made here")
         if isinstance(make, Script):
             outputs = run_script(make, inputs, what=what)
         else:

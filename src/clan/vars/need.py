@@ -14,7 +14,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from clan.model.generator import is_former
+from clan.model.generator import Elsewhere, is_former
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -135,6 +135,11 @@ def _step(
     asked: bool,
 ) -> Step | None:
     there = kept.get(entry.id)
+    made = entry.generator.make
+    if isinstance(made, Elsewhere):
+        lacks = missing(entry, there) or asked
+        said = f"`{made.command}` makes it"
+        return Step(entry=entry, action=Action.DUE, why=said) if lacks else None
     run = Action.ASK if entry.generator.born_on_machine else Action.MAKE
     lacking = missing(entry, there)
     if there is None or len(lacking) == len(entry.kept()):

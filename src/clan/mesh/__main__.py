@@ -1,0 +1,117 @@
+"""`machine.pyz mesh …`: what the mesh does on a machine, as processes of their own.
+
+born PATH               make this machine's identity, unless it is there; print its public half
+run INSTANCE            be the agent
+take INSTANCE           take in the maps on standard input, and tell the agent; print what came of
+                        each
+tell INSTANCE [HASH…]   print which maps and records are here, and the maps that are not named
+ask INSTANCE            ask the agent the line of JSON on standard input, and print its answer
+leave INSTANCE PREFIX…  take away what the agent made here; the clan's addresses are in PREFIX
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import sys
+from ipaddress import ip_network
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clan.machine.system import StepError
+from clan.mesh import identity
+from clan.mesh.agent import setting, status
+from clan.mesh.agent.leave import leave
+from clan.mesh.agent.loop import Agent
+from clan.mesh.chart.carry import Told, unpacked
+from clan.mesh.chart.store import Store
+from clan.mesh.errors import MeshError
+from clan.mesh.places import OPENED, STATE
+from clan.mesh.records import Records
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run one command; a fault is one line on standard error and status 1."""
+    parser = argparse.ArgumentParser(prog="machine.pyz mesh")
+    parser.add_argument("--root", type=Path, default=Path("/"))
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("born").add_argument("path", type=Path)
+    for name in ("run", "take", "tell", "ask"):
+        commands.add_parser(name).add_argument("instance")
+    commands.choices["tell"].add_argument("known", nargs="*")
+    leaves = commands.add_parser("leave")
+    leaves.add_argument("instance")
+    leaves.add_argument("prefixes", nargs="+", type=ip_network)
+    given = parser.parse_args(words)
+    os.umask(0o077)
+    try:
+        if given.command == "born":
+            _print(identity.text(identity.born(given.path).public))
+            return
+        if given.command == "leave":
+            # Its setting is gone by now, or another's.
+            leave(given.prefixes, given.root / STATE / given.instance / OPENED, _print)
+            return
+        place = setting.read(given.instance, given.root)
+        if given.command == "tell":
+            _tell(place, given.known)
+        else:
+            COMMANDS[given.command](place)
+    except (StepError, OSError) as fault:
+        print(fault, file=sys.stderr)  # noqa: T201 (its answer)
+        sys.exit(1)
+
+
+def _run(given: setting.Setting) -> None:
+    agent = Agent(given, _print)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with contextlib.closing(agent):
+        agent.start()
+        while True:
+            agent.turn()
+
+
+def _take(given: setting.Setting) -> None:
+    store = Store(given.state, given.root)
+    verdicts = [store.offer(each) for each in unpacked(sys.stdin.buffer.read())]
+    # Without an agent there is nobody to tell: it reads the map when it starts.
+    with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+        status.ask(given.socket, {"ask": "reload"})
+    _print(json.dumps([{"outcome": each.outcome, "reason": each.reason} for each in verdicts]))
+
+
+def _tell(given: setting.Setting, known: Sequence[str]) -> None:
+    maps = Store(given.state, given.root).held().maps
+    records = Records(given.state / "records").held
+    told = Told(
+        held=frozenset(each.hash.hex() for each in maps),
+        maps=tuple(each.raw for each in maps if each.hash.hex() not in known),
+        records={identity: record.raw for identity, record in records.items()},
+    )
+    _print(json.dumps(told.to_json()))
+
+
+def _ask(given: setting.Setting) -> None:
+    try:
+        _print(json.dumps(status.ask(given.socket, json.loads(sys.stdin.read()))))
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise MeshError(
+            f"the agent of the mesh {given.instance} does not run here: "
+            f"`systemctl status clan-mesh-{given.instance}` tells more"
+        ) from None
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 (its answer, or the journal)
+
+
+COMMANDS = {"run": _run, "take": _take, "ask": _ask}
+
+if __name__ == "__main__":
+    main()

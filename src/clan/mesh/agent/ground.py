@@ -1,0 +1,163 @@
+"""What the mesh needs of this machine beside its interfaces: addresses, routes, rules, firewall.
+
+All of it is brought to what is wanted whenever something changed, and it does not matter whose
+doing that was: what systemd-networkd deletes on a restart comes back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import ip_interface, ip_network
+from typing import TYPE_CHECKING
+
+from clan.mesh.agent import firewall, lan, marks, uplinks
+from clan.mesh.agent.firewall import Entry, Guard
+from clan.mesh.agent.interfaces import PORT
+from clan.mesh.agent.rtnetlink import MAIN, UNREACHABLE, Route
+from clan.mesh.link import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from ipaddress import IPv6Network
+    from pathlib import Path
+
+    from clan.mesh.agent.interfaces import Interface
+    from clan.mesh.agent.kernel import Kernel
+    from clan.mesh.agent.uplinks import Attachment
+    from clan.mesh.desire import Member, Wish
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """Where a peer's route leads: an interface's index, and bytes of the longest packet."""
+
+    index: int
+    mtu: int
+
+
+class Ground:
+    """This machine's; `opened` is where what was opened in others' firewalls is written down."""
+
+    def __init__(self, kernel: Kernel, prefix: IPv6Network, opened: Path) -> None:
+        self._kernel = kernel
+        self._prefix = prefix
+        self._opened = opened
+        self._guard: Guard | None = None
+        self._ports: list[tuple[str, int, str]] | None = None
+
+    def settle(
+        self,
+        wish: Wish,
+        interfaces: Iterable[Interface],
+        attachments: Iterable[Attachment],
+        ways: Mapping[str, Way],
+    ) -> None:
+        """Have all of it. Raises OSError or StepError for what cannot be had."""
+        interfaces = list(interfaces)
+        # Before there is an address or a link that somebody could misuse.
+        self._shield(wish, interfaces)
+        self._addresses(wish)
+        self._kernel.settle_rules(
+            marks.rules({marks.mark(each.own.number): each.uplink.index for each in interfaces})
+        )
+        routes = self._kernel.routes()
+        for index in {each.index for each in attachments}:
+            table = uplinks.table(index, routes)
+            self._kernel.settle_routes(table, table=marks.table(index))
+        self._kernel.settle_routes(self._routes(wish, ways), table=MAIN)
+
+    def lead(self, wish: Wish, peer: str, way: Way) -> None:
+        """Let a peer's routes go another way, in one moment each. Raises OSError."""
+        if wish.member is not None:
+            for route in _routes_to(wish.member, wish.peers[peer], way):
+                self._kernel.set_route(route)
+
+    def forget_guard(self) -> None:
+        """Note that somebody took the firewall's table away."""
+        self._guard = None
+
+    def _shield(self, wish: Wish, interfaces: list[Interface]) -> None:
+        members = wish.peers.values()
+        guard = Guard(
+            prefix=self._prefix,
+            alias=wish.aliases,
+            interfaces=tuple(sorted(each.own.interface for each in interfaces)),
+            entries=tuple(
+                Entry(
+                    uplink=each.own.slot.uplink,
+                    port=each.own.port,
+                    mark=marks.mark(each.own.number),
+                )
+                for each in sorted(interfaces, key=lambda each: each.own.number)
+            ),
+            peers=(
+                *(each.address for each in members),
+                *(each.alias for each in members if each.alias is not None),
+            ),
+        )
+        if guard != self._guard:
+            firewall.uphold(guard)
+            self._guard = guard
+        ports = sorted({*_outside(interfaces), *_inside(interfaces)})
+        if ports != self._ports:
+            firewall.let_in(ports, record=self._opened)
+            self._ports = ports
+
+    def _addresses(self, wish: Wish) -> None:
+        loopback = next(each for each in self._kernel.interfaces().values() if each.loopback)
+        wanted = set()
+        if wish.member is not None:
+            wanted = {
+                ip_interface(each)
+                for each in (wish.member.address, wish.member.alias)
+                if each is not None
+            }
+        there = {
+            each.address
+            for each in self._kernel.addresses()
+            if each.index == loopback.index
+            and (
+                each.address.ip in self._prefix
+                or (wish.aliases is not None and each.address.ip in wish.aliases)
+            )
+        }
+        for address in wanted - there:
+            self._kernel.add_address(loopback.index, address)
+        for address in there - wanted:
+            self._kernel.remove_address(loopback.index, address)
+
+    def _routes(self, wish: Wish, ways: Mapping[str, Way]) -> list[Route]:
+        found = [Route(to=self._prefix, kind=UNREACHABLE)]
+        if wish.aliases is not None:
+            found.append(Route(to=wish.aliases, kind=UNREACHABLE))
+        if wish.member is not None:
+            for name, way in ways.items():
+                if name in wish.peers:
+                    found += _routes_to(wish.member, wish.peers[name], way)
+        return found
+
+
+def _outside(interfaces: Iterable[Interface]) -> Iterator[tuple[str, int, str]]:
+    """Yield what is let in by uplinks: WireGuard, and on LANs the calls and the map."""
+    for each in interfaces:
+        yield "udp", each.own.port, each.own.slot.uplink
+        if each.own.slot.kind is Kind.LAN:
+            yield "udp", lan.PORT, each.own.slot.uplink
+            yield "tcp", lan.PORT, each.own.slot.uplink
+
+
+def _inside(interfaces: Iterable[Interface]) -> Iterator[tuple[str, int, str]]:
+    """Yield what is let in by links: what agents say to each other."""
+    for each in interfaces:
+        yield "udp", PORT, each.own.interface
+        yield "tcp", PORT, each.own.interface
+
+
+def _routes_to(own: Member, peer: Member, way: Way) -> list[Route]:
+    found = [
+        Route(to=ip_network(peer.address), index=way.index, source=own.address, mtu=way.mtu),
+    ]
+    if peer.alias is not None and own.alias is not None:
+        to = ip_network(peer.alias)
+        found.append(Route(to=to, index=way.index, source=own.alias, mtu=way.mtu))
+    return found

@@ -1,0 +1,396 @@
+"""The agent of a machine: it observes, has `step` decide, and carries out what is to be done.
+
+One process, one thread, no wait but for the next thing to happen. It may be killed at any moment:
+interfaces, addresses and routes stay as they are, and the next one takes them up.
+"""
+
+from __future__ import annotations
+
+import math
+import select
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from clan.machine.system import StepError
+from clan.mesh import wire
+from clan.mesh.agent.answers import answer
+from clan.mesh.agent.diary import Diary
+from clan.mesh.agent.firewall import GROUP, Watch
+from clan.mesh.agent.gossip import Gossip
+from clan.mesh.agent.ground import Ground, Way
+from clan.mesh.agent.here import Here
+from clan.mesh.agent.interfaces import Interfaces
+from clan.mesh.agent.kernel import Events, Kernel
+from clan.mesh.agent.knowledge import Knowledge
+from clan.mesh.agent.nearby import Nearby
+from clan.mesh.agent.netlink import OverrunError
+from clan.mesh.agent.nflog import FirstPackets
+from clan.mesh.agent.report import Scene
+from clan.mesh.agent.signals import Signals
+from clan.mesh.agent.status import Status
+from clan.mesh.desire import Known, Wish, desire
+from clan.mesh.exchange import (
+    Call,
+    Called,
+    Counters,
+    Decision,
+    Desired,
+    ReadCounters,
+    Received,
+    Resumed,
+    Send,
+    SetEndpoint,
+    SetKeepalive,
+    SetRoute,
+    Traffic,
+)
+from clan.mesh.pair import Pair
+from clan.mesh.places import OPENED
+from clan.mesh.step import State, step
+from clan.mesh.wire import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from ipaddress import IPv4Address, IPv6Address
+
+    from clan.mesh.agent.setting import Setting
+    from clan.mesh.exchange import Action, Event
+    from clan.mesh.link import LinkId
+
+INSIDE = 48
+"""Bytes of the IPv6 and UDP headers of a message inside a link."""
+LOOK_EVERY = 0.05
+"""Seconds between two looks at this machine's network, when one change follows another."""
+TRY_AGAIN = 5.0
+"""Seconds until something that could not be had is tried again."""
+ASLEEP = 2.0
+"""Seconds by which the clock that counts sleep gains on the other when the machine slept."""
+ROUNDS = 4
+"""Steps in a row that may follow from each other, before other things are looked at."""
+
+
+class _Readable(Protocol):
+    def fileno(self) -> int: ...
+
+
+class Agent:
+    """The agent. `say` writes a line for people. Raises OSError, MeshError where it cannot be."""
+
+    def __init__(self, setting: Setting, say: Callable[[str], None]) -> None:
+        self._say = say
+        self.known = Knowledge(setting)
+        self._kernel = Kernel()
+        self._events = Events()
+        self._watch = Watch()
+        self._first = FirstPackets(GROUP)
+        self._here = Here(self._kernel, setting.state / "slots", say)
+        self._interfaces = Interfaces(self._kernel, self.known.key.public, say)
+        self._ground = Ground(self._kernel, setting.prefix, setting.state / OPENED)
+        self._nearby = Nearby(self.known, say)
+        self._status = Status(setting.socket)
+        self.diary = Diary(setting)
+        self._wish = Wish(desired=Desired(name=""))
+        self._state = State()
+        self._gossip = Gossip(self.known, say)
+        self._signals = Signals(self.known, self._here, self._interfaces, say)
+        self._seen = self._versions()
+        self._observed: list[Event] = []
+        self._look_at = -math.inf
+        self._looked = -math.inf
+        self._slept = _slept()
+        self._last_fault = ""
+
+    def close(self) -> None:
+        """Let go of everything; what was made in the kernel stays."""
+        self._interfaces.close()
+        self._nearby.close()
+        self._gossip.close()
+        self.diary.close()
+        for each in (self._events, self._watch, self._first, self._status, self._kernel):
+            each.close()
+
+    def start(self) -> None:
+        """Take up what an earlier process left, and go on from there."""
+        self._look(first=True)
+        self._decide()
+
+    def turn(self) -> None:
+        """Wait for something to happen, and do what follows."""
+        readable = self._wait()
+        now = time.monotonic()
+        self._notice(readable, now)
+        if now >= self._look_at:
+            self._look()
+        for interface in self._interfaces.up.values():
+            self._hear(interface.own.id)
+        self._decide()
+        self._tell(readable, time.monotonic())
+
+    # What there is.
+
+    def _wait(self) -> set[int]:
+        """Wait until something can be read or is due; return what can be read."""
+        readers: list[_Readable] = [self._events, self._watch, self._first, self._status]
+        readers += [each.prober for each in self._interfaces.up.values()]
+        poll = select.poll()
+        for each in readers:
+            poll.register(each.fileno(), select.POLLIN)
+        for descriptor, events in (*self._nearby.sockets(), *self._gossip.sockets()):
+            poll.register(descriptor, events)
+        due = min(
+            self._state.wake,
+            self._look_at,
+            *(each.due() for each in (self._nearby, self._gossip, self._signals)),
+        )
+        left = max(0.0, due - time.monotonic())
+        # Rounded up: woken a little too early, it would ask and find nothing to do.
+        found = poll.poll(None if math.isinf(left) else math.ceil(left * 1000))
+        return {descriptor for descriptor, _ in found}
+
+    def _notice(self, readable: set[int], now: float) -> None:
+        """Take in what can be read, but for what comes by links: that has to be the last."""
+        slept = _slept()
+        if slept - self._slept > ASLEEP:
+            self._observed.append(Resumed(at=now))
+            self._look_soon(now)
+            self._nearby.ask(now)
+        self._slept = slept
+        try:
+            if self._events.fileno() in readable and self._is_news():
+                self._look_soon(now)
+            if self._watch.fileno() in readable and self._watch.gone():
+                self._ground.forget_guard()
+                self._look_soon(now)
+        except OverrunError:
+            self._ground.forget_guard()
+            self._look_soon(now)
+        if self._first.fileno() in readable:
+            self._told(self._first.addresses(), now)
+        if self._nearby.hear(readable, now):
+            self._wish_again()
+        self._observed += self._nearby.called
+        self._nearby.called.clear()
+        if self._status.fileno() in readable:
+            self._status.turn(partial(answer, self))
+
+    def _is_news(self) -> bool:
+        """Whether a change is somebody else's doing, and so may matter."""
+        return any(event.port != self._kernel.port for event in self._events.read())
+
+    def _look_soon(self, now: float) -> None:
+        self._look_at = min(self._look_at, max(now, self._looked + LOOK_EVERY))
+
+    def _told(self, addresses: list[IPv4Address | IPv6Address], now: float) -> None:
+        """Note who talks, by the addresses in the first packets."""
+        for name, member in self._wish.peers.items():
+            if member.address in addresses or (member.alias and member.alias in addresses):
+                self._observed.append(Traffic(peer=name, at=now))
+
+    def _hear(self, own: str) -> None:
+        """Take in what came by the links of an interface."""
+        each = self._interfaces.up[own]
+        by = {remote.address: link for link, remote in each.remotes.items()}
+        try:
+            heard = each.prober.receive()
+        except OSError:  # it was taken away
+            self._look_soon(time.monotonic())
+            return
+        for datagram in heard:
+            link = by.get(datagram.source)
+            if link is None:
+                continue
+            try:
+                message = wire.decode(datagram.data)
+            except wire.WireError as fault:
+                self._say(f"{link}: {fault}")
+                continue
+            if message is None or self._signals.take(
+                link, message, self._wish, self._state.pairs, datagram.at
+            ):
+                continue
+            size = len(datagram.data) + INSIDE
+            self._observed.append(Received(link=link, message=message, at=datagram.at, size=size))
+            if isinstance(message, Answer):
+                self._signals.answered(link, self._wish, datagram.at)
+
+    # What is wanted.
+
+    def _look(self, *, first: bool = False) -> None:
+        """Look at this machine's network, and have all that follows from it."""
+        self._looked = time.monotonic()
+        self._look_at = math.inf
+        try:
+            self._observed += self._here.look(self._looked)
+            if not first:
+                self._decide()  # what is lost is left before anything else is done
+            self._here.settle(self._interfaces)
+            self._nearby.settle(
+                self._here.attachments, self._here.slots, self._here.moved, self._looked
+            )
+            self._gossip.settle(self._interfaces.up)
+            self._signals.forget(self._here.moved)
+            if first:
+                self._take_up()
+            self._settle(self._desire())
+            self._publish()
+            self._look_at = min(self._look_at, self._here.due())
+            if self._here.look_what_costs():
+                self._look_soon(time.monotonic())
+            self._last_fault = ""
+        except (OSError, StepError) as fault:
+            if str(fault) != self._last_fault:
+                self._say(f"{fault}; trying again")
+            self._last_fault = str(fault)
+            self._look_at = time.monotonic() + TRY_AGAIN
+
+    def _publish(self) -> None:
+        """Tell others of this machine's interfaces, when that has changed. Raises OSError."""
+        if self.known.publish((own.published for own in self._here.slots), self._wish.kept):
+            self._nearby.ask(time.monotonic())
+
+    def _take_up(self) -> None:
+        """Go on with the links and paths of an earlier process. Raises OSError."""
+        self._nearby.remember(self._interfaces.sights(self.known.records, self._looked))
+        paths = self._interfaces.paths(self._desire())
+        self._state = State(pairs={name: Pair(path=path) for name, path in paths.items()})
+
+    def _desire(self) -> Wish:
+        """Work out what is wanted now."""
+        return desire(
+            Known(
+                identity=self.known.key.public,
+                prefix=self.known.prefix,
+                view=self.known.view,
+                records=self.known.records,
+                own=self._here.slots,
+                attachments=self._here.attachments,
+                sights=self._nearby.sights,
+                places=self._signals.places(time.monotonic()),
+            )
+        )
+
+    def _settle(self, wish: Wish) -> None:
+        """Let in who is wanted, and have what that needs. Raises OSError, StepError."""
+        self._wish = wish
+        pairs = self._state.pairs
+        paths = {name: pair.path for name, pair in pairs.items() if pair.path}
+        self._interfaces.admit(wish, paths)
+        up = self._interfaces.up
+        ways = {
+            name: Way(index=up[path.own].index, mtu=pairs[name].mtu)
+            for name, path in paths.items()
+            if path.own in up
+        }
+        self._ground.settle(wish, up.values(), self._here.attachments, ways)
+
+    def _wish_again(self) -> None:
+        """Have what follows from something new about others."""
+        wish = self._desire()
+        if wish == self._wish:
+            return
+        try:
+            self._settle(wish)
+            self._publish()
+        except (OSError, StepError):
+            self._look_soon(time.monotonic())  # which says what is the matter
+
+    def _tell(self, readable: set[int], now: float) -> None:
+        """Go on with what is told and asked, and have what follows from what is new."""
+        self._gossip.turn(self._interfaces.up, readable, now)
+        self._signals.turn(self._wish, self._state.pairs, now)
+        versions = self._versions()
+        if versions != self._seen:
+            before, self._seen = self._seen, versions
+            self._wish_again()
+            if versions[0] != before[0]:
+                self._gossip.carry(now)
+                self._nearby.ask(now)
+            self._decide()
+        for name in self._gossip.wake(self._wish, self._state, now):
+            self._observed.append(Called(peer=name, at=now))
+        self._observed += self._signals.observed
+        self._signals.observed.clear()
+        self._decide()
+        self._gossip.follow(self._wish, self._state, self._interfaces.up, now)
+        self._nearby.turn(now)
+
+    def _versions(self) -> tuple[int, int, int]:
+        """Return what changes with what is known of others; first, with the map."""
+        return self.known.maps, self.known.version, self._signals.version
+
+    # What is to be done.
+
+    def _decide(self) -> None:
+        """Have `step` say what follows from what was observed, and do it."""
+        for _ in range(ROUNDS):
+            now = time.monotonic()
+            observed = sorted(self._observed, key=lambda event: event.at)
+            self._observed = []
+            is_new = self._wish.desired is not self._state.desired
+            if not observed and not is_new and now < self._state.wake:
+                return
+            before = self._state
+            self._state, actions = step(before, self._wish.desired, observed, now)
+            self.diary.note(before, self._state, observed, now, actions)
+            for action in actions:
+                self._carry_out(action)
+
+    def _carry_out(self, action: Action) -> None:
+        try:
+            match action:
+                case Send(link=link, message=message, size=size):
+                    data = wire.encode(message, size=max(0, size - INSIDE))
+                    self._interfaces.send(link, data)
+                case SetRoute(peer=peer, link=link, mtu=mtu):
+                    index = self._interfaces.lead(link, self._wish.peers[peer])
+                    self._ground.lead(self._wish, peer, Way(index=index, mtu=mtu))
+                case SetEndpoint(link=link, endpoint=endpoint):
+                    self._interfaces.look(link, endpoint)
+                case SetKeepalive(link=link, every=every):
+                    self._interfaces.hold(link, every)
+                case ReadCounters(link=link):
+                    self._count(link)
+                case Call(peer=peer):
+                    now = time.monotonic()
+                    self._nearby.call(self._wish.peers[peer].identity, now)
+                    self._signals.call(peer, self._wish, self._state.pairs, now)
+                case Decision(peer=peer, what=what, why=why):
+                    self._say(f"{peer}: {what}: {why}")
+        except OSError as fault:
+            # The interface is going, or its daemon: a look finds out, and makes it anew.
+            self._say(f"{type(action).__name__}: {fault}")
+            self._look_soon(time.monotonic() + LOOK_EVERY)
+
+    def _count(self, link: LinkId) -> None:
+        received = self._interfaces.received(link)
+        if received is not None:
+            now = time.monotonic()
+            self._observed.append(Counters(link=link, received=received, at=now))
+
+    # What is asked.
+
+    def scene(self) -> Scene:
+        """Return all that there is to see now. Raises OSError."""
+        return Scene(
+            wish=self._wish,
+            state=self._state,
+            held=self.known.held,
+            attachments=self._here.attachments,
+            slots=self._here.slots,
+            seen=self._signals.seen(),
+            endpoints=self._interfaces.endpoints(),
+            has=self._gossip.has,
+            why=self.diary.why,
+            fault=self._last_fault,
+            now=time.monotonic(),
+        )
+
+    def want(self, event: Traffic) -> None:
+        """Have a peer looked for at once, as its traffic would."""
+        self._observed.append(event)
+
+
+def _slept() -> float:
+    """Return the seconds that this machine has slept since it was booted."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()

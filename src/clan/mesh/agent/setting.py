@@ -1,0 +1,68 @@
+"""What an agent is told by the generation: the clan's first root, and where its own key is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path  # noqa: TC003 (a dataclass)
+from typing import TYPE_CHECKING
+
+from clan.mesh import identity
+from clan.mesh.chart.canonical import base64_of, decode, encode
+from clan.mesh.errors import MeshError
+from clan.mesh.identity import SIZE
+from clan.mesh.places import RUN, STATE, setting_file
+
+if TYPE_CHECKING:
+    from ipaddress import IPv6Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """An instance of the mesh on this machine."""
+
+    instance: str
+    root: bytes
+    """The public key that the clan began with."""
+    identity: Path
+    """The file of this machine's private key."""
+    state: Path
+    """A folder of its own, for root alone."""
+    socket: Path
+    """Where it answers."""
+    journal: Path
+    """Where it writes what it observed and decided."""
+
+    @property
+    def prefix(self) -> IPv6Network:
+        """The clan's."""
+        return identity.prefix(self.root)
+
+
+def told(root: bytes, private: str) -> bytes:
+    """Return what an instance's setting is to hold: the first root, and a path on the machine."""
+    return encode({"root": base64_of(root), "identity": private}) + b"\n"
+
+
+def read(instance: str, root: Path) -> Setting:
+    """Read an instance's setting, INSTANCE.json; all paths are below `root`.
+
+    Raises MeshError, OSError.
+    """
+    place = root / setting_file(instance).lstrip("/")
+    try:
+        data = place.read_bytes()
+    except FileNotFoundError:
+        raise MeshError(
+            f"this machine is in no mesh {instance!r}: `clan machines update` brings it there"
+        ) from None
+    fields = decode(data.strip(), str(place))
+    found = Setting(
+        instance=instance,
+        root=fields.data("root", SIZE, SIZE),
+        identity=root / fields.text("identity", 4096).lstrip("/"),
+        state=root / STATE / instance,
+        socket=root / RUN / f"mesh-{instance}.sock",
+        journal=root / RUN / f"mesh-{instance}.journal",
+    )
+    fields.end()
+    return found

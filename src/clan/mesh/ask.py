@@ -1,0 +1,270 @@
+"""When a pair's links are asked, and when it has to be looked at again.
+
+A fast pair's path is probed ten times a second. Once a second, and more often after waking, all its
+links are asked in one moment: a *round*, the path first. While the path is in doubt the rounds
+follow each other so closely that the answer is known in a quarter of a second, and then less and
+less often, as a peer that says nothing on any link is most likely asleep. A slow pair's path and
+standby are asked once a minute, and WireGuard holds them open in between. A cold pair is asked
+nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from clan.mesh import choose, measure, width
+from clan.mesh.exchange import Call, Send, SetEndpoint, SetKeepalive
+from clan.mesh.judge import doubtful_at
+from clan.mesh.pair import FAST_FOR, Mode, mode
+from clan.mesh.wire import MOST_LINKS, About, Probe, Summary
+
+if TYPE_CHECKING:
+    from clan.mesh.draft import Draft
+    from clan.mesh.pair import Standing
+
+PATH_EVERY = 0.1
+ROUND_EVERY = 1.0
+SETTLING_EVERY = 0.2
+SETTLING_FOR = 3.0
+"""Seconds after waking in which rounds are frequent, so that the best link is found soon."""
+LOSSY = 0.25
+"""Share of a path's probes lost from which on rounds are as frequent: is another link better?"""
+BURSTS = ((1.0, 0.02), (5.0, 0.2), (30.0, 1.0), (math.inf, 5.0))
+"""Up to which age of the doubt a fast pair is asked how often, in seconds."""
+SLOW_BURSTS = ((5.0, 1.0), (math.inf, 60.0))
+"""The same where there is no traffic."""
+HOLD_EVERY = 60.0
+"""Seconds between probes of a slow pair's link: does it still live?"""
+HOLD_SHARE = 5 / 6
+"""Which part of the lifetime of what is to be held open may pass between two packets."""
+LOOK_EVERY, LONGEST_LOOK = 1.0, 30.0
+"""Seconds between looks for a link that does not answer: doubles with each."""
+CALL_AFTER, CALL_EVERY = 0.3, 5.0
+SUMMARY_EVERY = 10.0
+LEAST_REST = 0.005
+"""Seconds between two looks at a pair at which nothing happened."""
+MOST_ASKED = 6
+"""Links in a round."""
+
+
+def ask(draft: Draft) -> None:
+    """Send what is due."""
+    before = draft.pair.mode
+    kept = draft.desired.peers[draft.name].kept
+    now_mode, until = mode(draft.pair, kept=kept, now=draft.now)
+    if now_mode is not before:
+        draft.pair = replace(draft.pair, mode=now_mode)
+    if now_mode is Mode.FAST:
+        _fast(draft)
+    elif now_mode is not Mode.COLD:
+        _slow(draft, slowed=before is Mode.FAST)
+    elif draft.pair.doubt is not None:
+        draft.pair = replace(draft.pair, doubt=None, beaten=None)
+    if now_mode is Mode.FAST:
+        _tell(draft)
+    else:
+        _hold(draft)
+    draft.pair = replace(draft.pair, wake=_wake(draft, until))
+
+
+def holds_open(draft: Draft) -> bool:
+    """Return whether this end probes the links of a pair without traffic: one of the two does."""
+    return draft.desired.peers[draft.name].kept or (draft.pair.mode is Mode.SLOW and draft.leads)
+
+
+def _fast(draft: Draft) -> None:
+    pair = draft.pair
+    every = _round_every(draft)
+    path = _path(draft)
+    if draft.now >= pair.round_at + every:
+        # Rounds of a burst are not compared: what happens within one is a single event.
+        counts = pair.doubt is None
+        number = pair.round + 1 if counts else 0
+        draft.pair = replace(pair, round=pair.round + counts, round_at=draft.now)
+        for standing in _round(draft):
+            _probe(draft, standing, number=number)
+    elif pair.doubt is None and path is not None and draft.now >= path.asked + PATH_EVERY:
+        _probe(draft, path)
+    for standing in list(draft.usable) if draft.pair.doubt is None else ():
+        if standing.alive_since is not None and draft.now >= standing.width.next:
+            _measure_width(draft, standing)
+    _call(draft)
+
+
+def _round(draft: Draft) -> list[Standing]:
+    """Return the links to ask in this round, the path first, and look for those that are lost."""
+    path = _path(draft)
+    settling = draft.pair.doubt is not None or draft.now < draft.pair.woken + SETTLING_FOR
+    alive, lost = [], []
+    for standing in choose.order(draft.others, draft.desired):
+        if standing.alive_since is not None:
+            alive.append(standing)
+        elif draft.now >= standing.asked + SETTLING_EVERY * 0.9 and (
+            settling or draft.now >= _look_at(standing)
+        ):
+            lost.append(standing)
+    lost.sort(key=lambda standing: standing.asked)
+    chosen = ([path] if path is not None else []) + alive + lost
+    return [_look(draft, s) if s.alive_since is None else s for s in chosen[:MOST_ASKED]]
+
+
+def _look(draft: Draft, standing: Standing) -> Standing:
+    """Try the next place where the peer of a lost link may be, if it is time to."""
+    if draft.now < _look_at(standing):
+        return standing
+    endpoints = standing.link.endpoints
+    if endpoints:
+        endpoint = endpoints[standing.tries % len(endpoints)]
+        draft.actions.append(SetEndpoint(link=standing.link.id, endpoint=endpoint))
+    standing = replace(standing, tries=standing.tries + 1, looked=draft.now)
+    draft.put(standing)
+    return standing
+
+
+def _look_at(standing: Standing) -> float:
+    if not standing.tries:
+        return standing.looked + LOOK_EVERY
+    return standing.looked + min(LONGEST_LOOK, LOOK_EVERY * 2.0 ** min(standing.tries - 1, 16))
+
+
+def _slow(draft: Draft, *, slowed: bool) -> None:
+    """Hold open what is to be held open; `slowed` tells the peer what it may expect from now on."""
+    pair = draft.pair
+    if pair.doubt is not None:
+        if draft.now >= pair.round_at + _round_every(draft):
+            draft.pair = replace(pair, round_at=draft.now)
+            for standing in _round(draft):
+                _probe(draft, standing)
+        return
+    for standing in _held(draft):
+        if slowed or (holds_open(draft) and draft.now >= standing.asked + HOLD_EVERY):
+            _probe(draft, standing)
+
+
+def _hold(draft: Draft) -> None:
+    """Let WireGuard hold open what has to be: its packets are half the size, and wake nobody."""
+    now_mode = draft.pair.mode
+    held = {s.link.id for s in _held(draft)} if now_mode is not Mode.COLD else set()
+    for standing in list(draft.links.values()):
+        lifetime = standing.link.lifetime
+        every = int(lifetime * HOLD_SHARE) if lifetime and standing.link.id in held else 0
+        if every != standing.keepalive:
+            draft.put(replace(standing, keepalive=every))
+            draft.actions.append(SetKeepalive(link=standing.link.id, every=every))
+
+
+def _held(draft: Draft) -> list[Standing]:
+    held = choose.worth_holding(draft.pair.path, draft.usable, draft.desired)
+    return held[:1] if draft.pair.mode is Mode.KEPT else held
+
+
+def _round_every(draft: Draft) -> float:
+    pair = draft.pair
+    if pair.doubt is not None:
+        bursts = BURSTS if pair.mode is Mode.FAST else SLOW_BURSTS
+        return next(every for age, every in bursts if draft.now - pair.doubt < age)
+    path = draft.path
+    lossy = path is not None and path.health.loss > LOSSY
+    settling = lossy or draft.now < pair.woken + SETTLING_FOR
+    return SETTLING_EVERY if settling else ROUND_EVERY
+
+
+def _probe(draft: Draft, standing: Standing, *, number: int = 0, size: int = 0) -> None:
+    pair = draft.pair
+    sequence = (pair.sequence + 1) % 2**32
+    draft.pair = replace(pair, sequence=sequence)
+    health = measure.send(
+        standing.health, sequence=sequence, now=draft.now, size=size, number=number
+    )
+    asked = standing.asked if size else draft.now
+    draft.put(replace(standing, health=health, asked=asked))
+    probe = Probe(
+        sequence=sequence,
+        every=_promise(draft, standing),
+        busy=draft.now < pair.traffic + FAST_FOR,
+        choice=pair.choice,
+    )
+    draft.actions.append(Send(link=standing.link.id, message=probe, size=size))
+
+
+def _promise(draft: Draft, standing: Standing) -> float:
+    """Return the seconds until the next probe of a link, for the peer to rely on."""
+    if standing.link.id != draft.pair.path:
+        return 0.0
+    if draft.pair.mode is Mode.FAST:
+        return PATH_EVERY
+    return HOLD_EVERY if holds_open(draft) else 0.0
+
+
+def _measure_width(draft: Draft, standing: Standing) -> None:
+    size = width.size(standing.width, draft.now)
+    asked = width.asked(standing.width, size, draft.now, path=standing.link.id == draft.pair.path)
+    _probe(draft, replace(standing, width=asked), size=size)
+
+
+def _call(draft: Draft) -> None:
+    """Call a peer that is wanted and heard nowhere by another way."""
+    pair = draft.pair
+    if pair.doubt is None or draft.now < max(pair.doubt + CALL_AFTER, pair.called + CALL_EVERY):
+        return
+    if pair.traffic + CALL_EVERY * 2 < draft.now:
+        return
+    if any(s.health.heard > pair.doubt for s in draft.links.values()):
+        return
+    draft.pair = replace(pair, called=draft.now)
+    draft.actions.append(Call(peer=draft.name))
+
+
+def _tell(draft: Draft) -> None:
+    """Tell the peer how this end sees its links, when that changed and from time to time."""
+    if draft.news:
+        draft.pair = replace(draft.pair, told=-math.inf)
+    path = draft.path
+    if draft.now < draft.pair.told + SUMMARY_EVERY or path is None:
+        return
+    if path.alive_since is None or draft.pair.doubt is not None:
+        return
+    usable = {s.link.id for s in draft.usable_here}
+    said = tuple(
+        About(
+            own=s.link.id.own,
+            their=s.link.id.their,
+            penalty=choose.penalty(s, draft.desired),
+            usable=s.link.id in usable,
+        )
+        for s in list(draft.links.values())[:MOST_LINKS]
+    )
+    draft.pair = replace(draft.pair, told=draft.now)
+    draft.actions.append(Send(link=path.link.id, message=Summary(links=said)))
+
+
+def _wake(draft: Draft, until: float) -> float:
+    """Return when the pair has to be looked at again though nothing happens."""
+    pair = draft.pair
+    if pair.mode is Mode.COLD:
+        return until
+    times = [until, doubtful_at(draft) if pair.doubt is None else math.inf]
+    if pair.beaten is not None:
+        times.append(pair.beaten + choose.SETTLE)
+    if pair.mode is Mode.FAST:
+        times.append(pair.round_at + _round_every(draft))
+        if pair.doubt is None:
+            path = _path(draft)
+            if path is not None:
+                times.append(path.asked + PATH_EVERY)
+            times += [s.width.next for s in draft.usable if s.alive_since is not None]
+    elif pair.doubt is not None:
+        times.append(pair.round_at + _round_every(draft))
+    elif holds_open(draft):
+        times += [s.asked + HOLD_EVERY for s in _held(draft)]
+    return max(min(times), draft.now + LEAST_REST)
+
+
+def _path(draft: Draft) -> Standing | None:
+    """Return the path if its uplink works."""
+    path = draft.path
+    if path is None or not choose.usable(path, draft.desired, draft.down):
+        return None
+    return path

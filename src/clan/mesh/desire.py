@@ -1,0 +1,269 @@
+"""What a machine wants: from the map, the records, its slots and what it heard, to links. Pure.
+
+A link is possible between a slot of this machine and an interface of the peer's of the same kind,
+family and network. On a LAN the peer must have been heard there, or have an address of its subnet
+in the inventory. Whether a link works is not asked here: that is measured.
+
+Nobody is let in whom the map does not list, and no pair of machines is joined of which neither may
+reach the other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping  # noqa: TC003 (dataclasses)
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import TYPE_CHECKING
+
+from clan.mesh import identity
+from clan.mesh.exchange import Desired, Peer
+from clan.mesh.link import Endpoint, Kind, Link, LinkId, Uplink
+from clan.mesh.slots import inside
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+    from ipaddress import IPv4Network, IPv6Network
+
+    from clan.mesh.agent.uplinks import Attachment
+    from clan.mesh.chart.content import Machine
+    from clan.mesh.chart.forks import View
+    from clan.mesh.chart.links import LinkRecord, PublishedInterface
+    from clan.mesh.link import Slot
+    from clan.mesh.slots import Own
+
+IpAddress = IPv4Address | IPv6Address
+MOST_ENDPOINTS = 8
+"""Places at which one link's peer is looked for."""
+MOST_KEPT = 2
+"""Members to which a link is kept open."""
+LIFETIME = 30.0
+"""Seconds that routers of homes remember a UDP flow for, at least those that forget fast."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """A call that was heard on a LAN. It is a candidate, never a fact."""
+
+    identity: bytes
+    uplink: str
+    """Of this machine, on which it came in."""
+    interface: str
+    """The id of the peer's interface for that LAN, as it says."""
+    address: IpAddress
+    """Where it came from."""
+    at: float
+    """Seconds of the monotonic clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Where a peer says that one of its interfaces is, and when it did. A candidate as well."""
+
+    endpoint: Endpoint
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """All that a wish comes from."""
+
+    identity: bytes
+    """This machine's."""
+    prefix: IPv6Network
+    view: View
+    records: Mapping[bytes, LinkRecord]
+    """The latest of each identity, verified."""
+    own: tuple[Own, ...]
+    """The slots in use."""
+    attachments: tuple[Attachment, ...]
+    sights: tuple[Sight, ...] = ()
+    """The latest first."""
+    places: Mapping[tuple[bytes, str], tuple[Said, ...]] = field(default_factory=dict)
+    """Where members' interfaces may be, by identity and id, as they say of themselves."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remote:
+    """A peer's key on one interface of this machine's."""
+
+    link: LinkId
+    key: bytes
+    address: IPv6Address
+    """Inside this link."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A machine of the map, by its addresses for life."""
+
+    name: str
+    identity: bytes
+    address: IPv6Address
+    alias: IPv4Address | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What `step` is told, and what the interfaces are to know."""
+
+    desired: Desired
+    member: Member | None = None
+    """This machine; None while no map lists it."""
+    peers: Mapping[str, Member] = field(default_factory=dict)
+    """By name."""
+    aliases: IPv4Network | None = None
+    remotes: Mapping[LinkId, Remote] = field(default_factory=dict)
+    kept: tuple[str, ...] = ()
+    """Members to which a link is kept open, so that they can hand on signals."""
+
+
+def desire(known: Known) -> Wish:
+    """Return what is wanted now; nothing while no map that holds lists this machine."""
+    content = known.view.content
+    machines = content.machines
+    here = next((each for each in machines if each.identity == known.identity), None)
+    if here is None:
+        return Wish(desired=Desired(name=""), aliases=content.aliases)
+    uplinks = {
+        each.name: Uplink(name=each.name, index=each.index, metered=each.metered)
+        for each in known.attachments
+    }
+    peers: dict[str, Peer] = {}
+    members: dict[str, Member] = {}
+    remotes: dict[LinkId, Remote] = {}
+    open_to_all: list[Machine] = []
+    for machine in machines:
+        if machine is here or not _may_talk(known.view, here, machine):
+            continue
+        members[machine.name] = _member(known.prefix, machine)
+        record = known.records.get(machine.identity)
+        found = list(_links(known, machine, record)) if record else []
+        peers[machine.name] = Peer(links=tuple(link for link, _ in found))
+        if machine.addresses and any(link.slot.kind is Kind.INTERNET for link, _ in found):
+            open_to_all.append(machine)
+        for link, theirs in found:
+            address = inside(machine.identity, theirs.id)
+            remotes[link.id] = Remote(link=link.id, key=theirs.key, address=address)
+    kept = _kept(known.identity, open_to_all)
+    peers |= {name: replace(peers[name], kept=True) for name in kept}
+    return Wish(
+        desired=Desired(name=here.name, peers=peers, uplinks=uplinks),
+        member=_member(known.prefix, here),
+        peers=members,
+        aliases=content.aliases,
+        remotes=remotes,
+        kept=kept,
+    )
+
+
+def _kept(identity: bytes, machines: Iterable[Machine]) -> tuple[str, ...]:
+    """Choose those to keep a link to, among those that the inventory says where to find.
+
+    By a hash of both identities: each machine chooses others, and always the same.
+    """
+
+    def place(machine: Machine) -> bytes:
+        return hashlib.sha256(b"clan mesh kept 1\0" + identity + machine.identity).digest()
+
+    return tuple(each.name for each in sorted(machines, key=place)[:MOST_KEPT])
+
+
+def _may_talk(view: View, one: Machine, other: Machine) -> bool:
+    return bool(view.allowed(one, other) or view.allowed(other, one))
+
+
+def _member(prefix: IPv6Network, machine: Machine) -> Member:
+    return Member(
+        name=machine.name,
+        identity=machine.identity,
+        address=identity.address(prefix, machine.identity),
+        alias=machine.alias,
+    )
+
+
+def _links(
+    known: Known, machine: Machine, record: LinkRecord
+) -> Iterator[tuple[Link, PublishedInterface]]:
+    """Yield the links to a machine, by the ids of their ends."""
+    sights = [each for each in known.sights if each.identity == machine.identity]
+    for own in sorted(known.own, key=lambda own: own.id):
+        uplink = next((e for e in known.attachments if e.name == own.slot.uplink), None)
+        for theirs in record.interfaces:
+            slot = own.slot
+            fits = (theirs.kind, theirs.family, theirs.network)
+            if uplink is None or fits != (slot.kind.value, slot.family, slot.network):
+                continue
+            # What is known for the shortest time is the likeliest: machines move.
+            heard = [*_seen(sights, own.slot, theirs), *_said(known, machine, slot, theirs)]
+            heard.sort(key=lambda each: each.at, reverse=True)
+            endpoints = (
+                *(each.endpoint for each in heard),
+                *_listed(known, machine, uplink, slot, theirs),
+            )
+            endpoints = tuple(dict.fromkeys(endpoints))[:MOST_ENDPOINTS]
+            if slot.kind is Kind.LAN and not endpoints:
+                continue
+            yield (
+                Link(
+                    id=LinkId(peer=machine.name, own=own.id, their=theirs.id),
+                    slot=slot,
+                    their_uplink=theirs.uplink,
+                    endpoints=endpoints,
+                    lifetime=LIFETIME if slot.kind is Kind.INTERNET else None,
+                ),
+                theirs,
+            )
+
+
+def _seen(sights: Iterable[Sight], slot: Slot, theirs: PublishedInterface) -> Iterator[Said]:
+    """Yield where a peer called from on a slot's LAN.
+
+    Who is on the same LAN is there by its interfaces for the internet too; but a link-local address
+    is the LAN's own.
+    """
+    for each in sights:
+        if each.uplink != slot.uplink or each.address.version != slot.family or not theirs.port:
+            continue
+        is_there = each.interface == theirs.id
+        if is_there if slot.kind is Kind.LAN else not each.address.is_link_local:
+            yield Said(Endpoint(host=str(each.address), port=theirs.port), each.at)
+
+
+def _said(known: Known, machine: Machine, slot: Slot, theirs: PublishedInterface) -> Iterator[Said]:
+    """Yield where a peer says that its interface is to be found, if it can be there."""
+    own = {each.ip for attached in known.attachments for each in attached.addresses}
+    places = known.places.get((machine.identity, theirs.id), ())
+    for said in places if slot.kind is Kind.INTERNET else ():
+        host = ip_address(said.endpoint.host)
+        odd = host.is_multicast or host.is_unspecified or host.is_loopback or host.is_link_local
+        if host.version == slot.family and host not in own and not odd and not _inside(host, known):
+            yield said
+
+
+def _listed(
+    known: Known, machine: Machine, uplink: Attachment, slot: Slot, theirs: PublishedInterface
+) -> Iterator[Endpoint]:
+    """Yield where the inventory says that a peer is; for a LAN, what is in its subnets."""
+    for each in machine.addresses:
+        host, port = _numeric(each.host), each.port or theirs.port
+        if host is None or host.version != slot.family or not port or _inside(host, known):
+            continue
+        if slot.kind is not Kind.LAN or any(host in net.network for net in uplink.addresses):
+            yield Endpoint(host=str(host), port=port)
+
+
+def _numeric(host: str) -> IpAddress | None:
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None
+
+
+def _inside(host: IpAddress, known: Known) -> bool:
+    """Whether an address is the clan's own: the mesh is not reached through the mesh."""
+    networks: Collection[IPv4Network | IPv6Network | None] = (
+        known.prefix,
+        known.view.content.aliases,
+    )
+    return any(each is not None and host in each for each in networks)

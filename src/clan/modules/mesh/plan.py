@@ -1,0 +1,164 @@
+"""What a member of a mesh must have: its identity, its place, names and host keys of the others.
+
+Who is in the mesh and where they are is not in a plan but in the map, which spreads by itself and
+which no rollback undoes.
+
+The agent's unit has the program's hash in it, so that an update of the program restarts it; the
+paths that it made stay meanwhile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from importlib import resources as packaged
+from typing import TYPE_CHECKING
+
+from clan.mesh.places import setting_file
+from clan.model.exports import Var
+from clan.model.plan import (
+    Due,
+    File,
+    HealthCheck,
+    HostName,
+    Key,
+    KnownHost,
+    Package,
+    StaticProgram,
+    Unit,
+)
+from clan.modules.mesh import keys
+from clan.modules.mesh.settings import MeshSettings, domain_of
+from clan.vars.store import HOST_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from importlib.resources.abc import Traversable
+
+    from clan.model.clan import Clan, Instance
+    from clan.model.module import Values
+    from clan.model.plan import Resource
+
+PROGRAM = "/usr/bin/python3 -I /var/lib/clan/current/machine.pyz mesh"
+"""The mesh's part of the program on a machine, as a shell runs it."""
+_AGENT = """\
+[Unit]
+Description=Paths of the mesh {name} to the other machines
+After=clan-boot.service {leave}
+
+[Service]
+Environment=CLAN_PROGRAM={stamp}
+ExecStart={program} run {name}
+Restart=always
+RestartSec=1
+"""
+_LEAVE = """\
+[Unit]
+Description=What takes the mesh {name} off this machine when it leaves it
+After=clan-boot.service
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/true
+ExecStop=/bin/sh -c '[ "$(systemctl is-system-running)" = stopping ] && exit 0; \
+  for program in /var/lib/clan/current/machine.pyz /var/lib/clan/machine.pyz; do \
+  /usr/bin/python3 -I $program mesh leave {name} {prefixes} && exit 0; done; exit 1'
+"""
+"""Stopped with the generation that had it. `current` may lead to one without a mesh by then, and so
+may the other program, but not both."""
+_ANSWERS = f"""
+until echo '{{"ask": "status"}}' | {PROGRAM} ask "$0"; do
+  [ $((tries += 1)) -lt 20 ] || exit 1
+  sleep 0.5
+done
+"""
+"""Waits for the agent, which has just been started."""
+
+
+def unit_name(instance: str) -> str:
+    """Return what the agent's unit is called."""
+    return f"clan-mesh-{instance}.service"
+
+
+def leave_name(instance: str) -> str:
+    """Return what the unit is called that takes the mesh off a machine."""
+    return f"clan-mesh-{instance}-leave.service"
+
+
+def resources(machine: str, instance: Instance, clan: Clan, values: Values) -> Iterator[Resource]:
+    """Yield what a member must have, in a fixed order; the same for the same clan and values."""
+    from clan.mesh.agent import setting
+    from clan.mesh.identity import alias_range, of_text, prefix
+
+    name = instance.name
+    root = values.public(keys.root_var(name))
+    if root is None:
+        yield Due(var=keys.root_var(name), why=f"`{keys.root_command(name)}` makes it")
+        return
+    yield Package(name="python3-cryptography")
+    yield StaticProgram(name="wireguard-go")
+    yield Key(
+        path=keys.private_path(name),
+        kind="mesh",
+        generator=keys.identity_name(name),
+        public=values.public(keys.identity_var(name, machine)),
+    )
+    told = setting.told(of_text(root), keys.private_path(name))
+    yield File(path=setting_file(name), content=told)
+    aliases = MeshSettings.of(instance).aliases or alias_range(prefix(of_text(root)))
+    yield Unit(
+        name=leave_name(name),
+        text=_LEAVE.format(name=name, prefixes=f"{prefix(of_text(root))} {aliases}"),
+    )
+    leave = leave_name(name)
+    yield Unit(
+        name=unit_name(name),
+        text=_AGENT.format(name=name, program=PROGRAM, stamp=_stamp(), leave=leave),
+        restart_on=(setting_file(name),),
+    )
+    yield HealthCheck(name=f"the agent of {name} answers", command=("sh", "-c", _ANSWERS, name))
+    yield from names(instance, clan, values)
+    for member in instance.members["member"]:
+        if values.public(keys.identity_var(name, member)) is None:
+            yield Due(
+                var=keys.identity_var(name, member),
+                why=f"{member} makes its identity at its next update",
+            )
+
+
+@cache
+def _stamp() -> str:
+    """Return the hash of what the agent is made of."""
+    digest = hashlib.sha256()
+    for name in ("clan.machine", "clan.mesh"):
+        for data in _sources(packaged.files(name)):
+            digest.update(hashlib.sha256(data).digest())
+    return digest.hexdigest()[:16]
+
+
+def _sources(folder: Traversable) -> Iterator[bytes]:
+    for each in sorted(folder.iterdir(), key=lambda each: each.name):
+        if each.is_dir():
+            yield from _sources(each)
+        elif each.name.endswith(".py"):
+            yield each.read_bytes()
+
+
+def names(instance: Instance, clan: Clan, values: Values) -> Iterator[HostName | KnownHost]:
+    """Yield each member's names and, where its host key is known, what ssh demands of it there."""
+    domain = domain_of(instance)
+    for member in instance.members["member"]:
+        address = values.public(keys.address_var(instance.name, member))
+        if address is None:
+            continue
+        # The host's name first: it is what a name looked up by address gives.
+        called = dict.fromkeys((clan.machines[member].host_name, member))
+        full = tuple(f"{each}.{domain}" for each in called)
+        for each in full:
+            yield HostName(name=each, addresses=(address,))
+        generator, file = HOST_KEY
+        known = values.public(Var(machine=member, generator=generator, file=file)) or ""
+        # Two while the machine goes from one key to the next.
+        for key in known.splitlines():
+            yield KnownHost(names=(*full, address), key=" ".join(key.split()[:2]))

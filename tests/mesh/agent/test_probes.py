@@ -1,0 +1,48 @@
+"""A link's socket on the loopback: what is heard, and when."""
+
+from __future__ import annotations
+
+import time
+from ipaddress import IPv6Address
+
+import pytest
+
+from clan.mesh.agent import probes
+from clan.mesh.agent.probes import Prober
+
+LOOPBACK = IPv6Address("::1")
+PORT = 41_977
+
+
+@pytest.fixture
+def prober() -> Prober:
+    try:
+        return Prober("lo", LOOPBACK, PORT)
+    except OSError as missing:
+        pytest.skip(f"no IPv6 on the loopback: {missing}")
+
+
+def test_the_kernel_says_when_it_came(prober: Prober) -> None:
+    before = time.monotonic()
+    prober.send(b"one", LOOPBACK)
+    prober.send(b"two", LOOPBACK)
+    after = time.monotonic()
+    time.sleep(0.2)
+    one, two = prober.receive()
+    assert (one.data, two.data, one.source) == (b"one", b"two", LOOPBACK)
+    # The two clocks are read one after the other.
+    assert before - 0.01 <= one.at <= two.at <= after + 0.01
+    assert prober.receive() == []
+    prober.close()
+
+
+def test_a_stamp_of_a_clock_that_was_set_meanwhile_is_not_believed() -> None:
+    for seconds in (0, int(time.time()) + 3600):
+        told = [(1, 35, probes._STAMP.pack(seconds, 0))]
+        assert abs(probes._when(told) - time.monotonic()) < 0.1
+
+
+def test_what_is_longer_than_the_link_takes_is_refused(prober: Prober) -> None:
+    with pytest.raises(OSError, match="Message too long"):
+        prober.send(bytes(65_530), LOOPBACK)
+    prober.close()

@@ -1,0 +1,89 @@
+"""What the mesh costs a machine that does nothing, counted on the simulated wire."""
+
+from __future__ import annotations
+
+import time
+
+from tests.mesh.world import Ping, Pipe, World
+
+from clan.mesh.link import Uplink
+from clan.mesh.pair import Mode
+
+MONTH = 30.44 * 86400
+A_STEP = 0.002
+"""Seconds of a slow computer's core that a step, its messages and system calls are taken to cost:
+twenty times what the step alone takes here."""
+
+
+def fleet() -> World:
+    """Return a machine with 29 peers, two of which are relays that hold calls for it."""
+    world = World(1)
+    wired, radio = Uplink(name="eth0", index=2), Uplink(name="wlan0", index=3)
+    world.node("mia", wired, radio)
+    for n in range(29):
+        peer = f"peer{n:02}"
+        world.node(peer, wired)
+        for way, uplink in ((1, "eth0"), (2, "wlan0")):
+            world.join(
+                "mia", peer, own=f"000{way}a0{n:02}", their=f"000{way}b0{n:02}", uplink=uplink,
+                their_uplink="eth0", pipe=Pipe(delay=0.01, behind="mia", memory=30.0),
+                lifetime=30.0, kept=("mia",) if n < 2 else (),
+            )  # fmt: skip
+    world.start()
+    return world
+
+
+def test_an_idle_month_with_29_peers_costs_less_than_100_mb_and_a_hundredth_of_a_core() -> None:
+    world = fleet()
+    world.run(600)
+    mia = world.nodes["mia"]
+    modes = [pair.mode for pair in mia.state.pairs.values()]
+    assert (modes.count(Mode.KEPT), modes.count(Mode.COLD)) == (2, 27)
+    before, steps = world.bytes["mia"], mia.steps
+    hours = 2
+    world.run(hours * 3600)
+    month = (world.bytes["mia"] - before) / (hours * 3600) * MONTH
+    assert 10e6 < month < 100e6
+    assert (mia.steps - steps) / (hours * 3600) * A_STEP < 0.01
+    assert sum(world.bytes[f"peer{n:02}"] for n in range(2, 29)) == 0
+    start = world.now
+    ping = Ping(world, "peer00", "mia")
+    world.run(1)
+    assert ping.replies[0] - start < 0.1
+
+
+def test_a_pair_that_talked_goes_slow_and_then_cold() -> None:
+    world = fleet()
+    ping = Ping(world, "mia", "peer05")
+    world.run(10)
+    ping.on = False
+    seen = []
+    for _ in range(100):
+        world.run(10)
+        mode = world.nodes["mia"].state.pairs["peer05"].mode
+        if mode not in seen:
+            seen.append(mode)
+    assert seen == [Mode.FAST, Mode.SLOW, Mode.COLD]
+    before = world.bytes["peer05"]
+    world.run(3600)
+    assert world.bytes["peer05"] == before
+
+
+def test_a_pair_that_talks_costs_less_than_a_hundred_kilobit_a_second() -> None:
+    world = fleet()
+    ping = Ping(world, "mia", "peer05", every=1.0)
+    world.run(10)
+    before = world.bytes["peer05"]
+    world.run(20)
+    assert (world.bytes["peer05"] - before) * 8 / 20 < 100_000
+    assert ping.replies
+
+
+def test_a_step_takes_well_under_a_millisecond() -> None:
+    world = fleet()
+    Ping(world, "mia", "peer05")
+    world.run(3)
+    steps, began = sum(n.steps for n in world.nodes.values()), time.process_time()
+    world.run(10)
+    taken = sum(n.steps for n in world.nodes.values()) - steps
+    assert (time.process_time() - began) / taken < A_STEP

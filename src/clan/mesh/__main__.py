@@ -4,6 +4,7 @@ born PATH        make this machine's identity, unless it is there; print its pub
 run INSTANCE     be the agent
 take INSTANCE    take in the map on standard input, and tell the agent; print what came of it
 ask INSTANCE     ask the agent the line of JSON on standard input, and print its answer
+doors INSTANCE   hold doors open for the agent in the routers of this machine's uplinks
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--root", type=Path, default=Path("/"))
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("born").add_argument("path", type=Path)
-    for name in ("run", "take", "ask"):
+    for name in ("run", "take", "ask", "doors"):
         commands.add_parser(name).add_argument("instance")
     given = parser.parse_args(words)
     os.umask(0o077)
@@ -68,11 +69,19 @@ def _ask(given: setting.Setting) -> None:
     _print(json.dumps(status.ask(given.socket, json.loads(sys.stdin.read()))))
 
 
+def _doors(given: setting.Setting) -> None:
+    import asyncio
+
+    from clan.mesh.outside import doors
+
+    asyncio.run(doors.hold(given.line, _print))
+
+
 def _print(text: str) -> None:
     print(text, flush=True)  # noqa: T201 (its answer, or the journal)
 
 
-COMMANDS = {"run": _run, "take": _take, "ask": _ask}
+COMMANDS = {"run": _run, "take": _take, "ask": _ask, "doors": _doors}
 
 if __name__ == "__main__":
     main()

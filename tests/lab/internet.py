@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import subprocess
+import time
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from tests.lab.agents import Box
@@ -42,6 +43,9 @@ table inet nat {{
 """
 
 
+_PORTS = itertools.count(1)
+
+
 class Switch:
     """A LAN without a router: a bridge."""
 
@@ -49,7 +53,8 @@ class Switch:
         self.space = space or Space()
         self.network = network
         self._hosts = itertools.count(2)
-        self._ports = itertools.count(1)
+        self._ports = _PORTS
+        self._plugged: dict[tuple[str, str], str] = {}
         self.space.run("ip link add lan type bridge forward_delay 0")
         self.space.run("ip link set lan up")
 
@@ -57,6 +62,20 @@ class Switch:
         """Lay a cable from a machine; it gets an address of the LAN."""
         port = f"port{next(self._ports)}"
         join(box.space, uplink, self.space, port)
+        return self._attach(box, uplink, port)
+
+    def move(self, box: Box, uplink: str, to: Switch) -> str:
+        """Take a machine's cable, or its Wi-Fi, to another LAN."""
+        port, there = self._plugged.pop((box.name, uplink)), f"port{next(to._ports)}"
+        self.space.run(f"ip link set {port} down nomaster")
+        time.sleep(0.5)
+        box.space.run(f"ip -4 addr flush dev {uplink}")
+        self.space.run(f"ip link set {port} netns {to.space.name} name {there}")
+        to.space.run(f"ip link set {there} up")
+        return to._attach(box, uplink, there)
+
+    def _attach(self, box: Box, uplink: str, port: str) -> str:
+        self._plugged[box.name, uplink] = port
         self.space.run(f"ip link set {port} master lan")
         address = f"{self.network}.{next(self._hosts)}"
         box.space.run(f"ip addr add {address}/24 dev {uplink}")
@@ -77,8 +96,8 @@ class Home(Switch):
         with self.space.inside():
             subprocess.run(["nft", "-f", "-"], input=NAT.format(how=how).encode(), check=True)
 
-    def plug(self, box: Box, uplink: str = "eth0") -> str:
-        address = super().plug(box, uplink)
+    def _attach(self, box: Box, uplink: str, port: str) -> str:
+        address = super()._attach(box, uplink, port)
         box.space.run(f"ip route add default via 192.168.1.1 dev {uplink} metric 100")
         return address
 

@@ -20,6 +20,7 @@ from clan.mesh.wire import (
     Seen,
     Summary,
     Switch,
+    Where,
     WireError,
 )
 
@@ -46,6 +47,7 @@ MESSAGES = st.one_of(
             port=st.integers(1, 65535),
         ),
     ),
+    st.just(Where()),
     st.builds(Letter, data=st.binary(max_size=wire.LONGEST_LETTER)),
 )
 

@@ -56,6 +56,14 @@ class Sight:
     """Seconds of the monotonic clock."""
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Where a peer says that one of its interfaces is, and when it did. A candidate as well."""
+
+    endpoint: Endpoint
+    at: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
     """All that a wish comes from."""
@@ -71,7 +79,7 @@ class Known:
     attachments: tuple[Attachment, ...]
     sights: tuple[Sight, ...] = ()
     """The latest first."""
-    places: Mapping[tuple[bytes, str], tuple[Endpoint, ...]] = field(default_factory=dict)
+    places: Mapping[tuple[bytes, str], tuple[Said, ...]] = field(default_factory=dict)
     """Where members' interfaces may be, by identity and id, as they say of themselves."""
 
 
@@ -186,9 +194,11 @@ def _links(
             fits = (theirs.kind, theirs.family, theirs.network)
             if uplink is None or fits != (slot.kind.value, slot.family, slot.network):
                 continue
+            # What is known for the shortest time is the likeliest: machines move.
+            heard = [*_seen(sights, own.slot, theirs), *_said(known, machine, slot, theirs)]
+            heard.sort(key=lambda each: each.at, reverse=True)
             endpoints = (
-                *_seen(sights, own.slot, theirs),
-                *_said(known, machine, slot, theirs),
+                *(each.endpoint for each in heard),
                 *_listed(known, machine, uplink, slot, theirs),
             )
             endpoints = tuple(dict.fromkeys(endpoints))[:MOST_ENDPOINTS]
@@ -206,7 +216,7 @@ def _links(
             )
 
 
-def _seen(sights: Iterable[Sight], slot: Slot, theirs: PublishedInterface) -> Iterator[Endpoint]:
+def _seen(sights: Iterable[Sight], slot: Slot, theirs: PublishedInterface) -> Iterator[Said]:
     """Yield where a peer called from on a slot's LAN.
 
     Who is on the same LAN is there by its interfaces for the internet too; but a link-local address
@@ -217,20 +227,18 @@ def _seen(sights: Iterable[Sight], slot: Slot, theirs: PublishedInterface) -> It
             continue
         is_there = each.interface == theirs.id
         if is_there if slot.kind is Kind.LAN else not each.address.is_link_local:
-            yield Endpoint(host=str(each.address), port=theirs.port)
+            yield Said(Endpoint(host=str(each.address), port=theirs.port), each.at)
 
 
-def _said(
-    known: Known, machine: Machine, slot: Slot, theirs: PublishedInterface
-) -> Iterator[Endpoint]:
+def _said(known: Known, machine: Machine, slot: Slot, theirs: PublishedInterface) -> Iterator[Said]:
     """Yield where a peer says that its interface is to be found, if it can be there."""
     own = {each.ip for attached in known.attachments for each in attached.addresses}
     places = known.places.get((machine.identity, theirs.id), ())
-    for endpoint in places if slot.kind is Kind.INTERNET else ():
-        host = ip_address(endpoint.host)
+    for said in places if slot.kind is Kind.INTERNET else ():
+        host = ip_address(said.endpoint.host)
         odd = host.is_multicast or host.is_unspecified or host.is_loopback or host.is_link_local
         if host.version == slot.family and host not in own and not odd and not _inside(host, known):
-            yield endpoint
+            yield said
 
 
 def _listed(

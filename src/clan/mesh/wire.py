@@ -19,6 +19,7 @@ that is not zero.
 | 4 summary | count u8, entry length u8, entries: own u32, their u32, penalty u16 (ms), flags u8 |
 | 5 seen | family u8 (4 or 6), zero u8, port u16, address 16 bytes (IPv4: 12 zeros before it) |
 | 6 letter | length u16, a signed signal (`signal.py`), for the receiver or to be handed on |
+| 7 where | nothing: asks for a `seen` |
 
 A choice is number u32, own u32, their u32: the ids of the sender's interface and the receiver's.
 Probe flag 1: the sender has traffic for the receiver. Summary flag 1: the link can be used.
@@ -157,7 +158,12 @@ class Letter:
     data: bytes
 
 
-Message = Probe | Answer | Switch | Summary | Seen | Letter
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Where:
+    """Asks where the sender's packets on this link come from."""
+
+
+Message = Probe | Answer | Switch | Summary | Seen | Letter | Where
 
 
 def ticks(seconds: float) -> int:
@@ -170,37 +176,44 @@ def encode(message: Message, *, size: int = 0) -> bytes:
 
     Raises `ValueError` where a field is out of its range: a fault of the program.
     """
+    kind, body = _encoded(message)
+    data = _HEAD.pack(VERSION, kind, _HEAD.size + len(body)) + body
+    if max(size, len(data)) > LONGEST:
+        raise ValueError(f"{size} bytes in a message, {LONGEST} at most")
+    return data.ljust(size, b"\0")
+
+
+def _encoded(message: Message) -> tuple[int, bytes]:
+    """Return a message's type and body."""
     match message:
         case Probe():
-            kind, body = (
+            return (
                 1,
                 _PROBE.pack(message.sequence, _milliseconds(message.every), int(message.busy), 0)
                 + _choice(message.choice),
             )
         case Answer():
-            kind, body = (
+            return (
                 2,
                 _ANSWER.pack(message.sequence, message.received, message.sent)
                 + (_choice(message.choice)),
             )
         case Switch():
-            kind, body = 3, _choice(message.choice) + bytes([message.reason])
+            return 3, _choice(message.choice) + bytes([message.reason])
         case Summary(links=links):
             if len(links) > MOST_LINKS:
                 raise ValueError(f"{len(links)} links in a summary, {MOST_LINKS} at most")
-            kind, body = 4, _LIST.pack(len(links), _ENTRY.size) + b"".join(map(_entry, links))
+            return 4, _LIST.pack(len(links), _ENTRY.size) + b"".join(map(_entry, links))
         case Seen(endpoint=endpoint):
             host = ip_address(endpoint.host)
             packed = host.packed.rjust(16, b"\0")
-            kind, body = 5, _SEEN.pack(host.version, 0, endpoint.port, packed)
+            return 5, _SEEN.pack(host.version, 0, endpoint.port, packed)
         case Letter(data=inside):
             if len(inside) > LONGEST_LETTER:
                 raise ValueError(f"{len(inside)} bytes in a letter, {LONGEST_LETTER} at most")
-            kind, body = 6, _LETTER.pack(len(inside)) + inside
-    data = _HEAD.pack(VERSION, kind, _HEAD.size + len(body)) + body
-    if max(size, len(data)) > LONGEST:
-        raise ValueError(f"{size} bytes in a message, {LONGEST} at most")
-    return data.ljust(size, b"\0")
+            return 6, _LETTER.pack(len(inside)) + inside
+        case Where():
+            return 7, b""
 
 
 def decode(data: bytes) -> Message | None:
@@ -251,6 +264,8 @@ def _body(kind: int, body: bytes) -> Message | None:
         if size > LONGEST_LETTER or _LETTER.size + size > len(body):
             raise WireError(f"a letter of {size} bytes is too long, or ends early")
         return Letter(data=body[_LETTER.size : _LETTER.size + size])
+    if kind == 7:  # noqa: PLR2004
+        return Where()
     return None
 
 

@@ -48,7 +48,7 @@ from clan.mesh.exchange import (
 )
 from clan.mesh.pair import Pair
 from clan.mesh.step import State, step
-from clan.mesh.wire import Probe
+from clan.mesh.wire import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -210,8 +210,8 @@ class Agent:
                 continue
             size = len(datagram.data) + INSIDE
             self._observed.append(Received(link=link, message=message, at=datagram.at, size=size))
-            if isinstance(message, Probe):
-                self._signals.probed(link, datagram.at)
+            if isinstance(message, Answer):
+                self._signals.answered(link, self._wish, datagram.at)
 
     # What is wanted.
 
@@ -233,6 +233,7 @@ class Agent:
                 self._take_up()
             self._settle(self._desire())
             self._publish()
+            self._look_at = min(self._look_at, self._here.due())
             if self._here.look_what_costs():
                 self._look_soon(time.monotonic())
             self._last_fault = ""

@@ -1,13 +1,14 @@
 """Holes are opened from both sides: what others see of this machine, and who is asked to open them.
 
-A peer tells where this machine's packets come from (`Seen`). Whoever is wanted and not heard is
-sent a signal with that by members that both reach, first those that it keeps a link open to; it
-opens holes, and answers in the same way. A signal is handed on once, from its sender to its
-receiver.
+Those to whom a link is kept open tell where this machine's packets come from. Whoever is wanted and
+not heard is sent a signal with that by members that both reach, first those that it keeps a link
+open to; it opens holes, and answers in the same way. A signal is handed on once, from its sender to
+its receiver.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from dataclasses import dataclass
@@ -15,11 +16,12 @@ from typing import TYPE_CHECKING
 
 from clan.mesh import signal, wire
 from clan.mesh.agent.reach import way
+from clan.mesh.desire import Said
 from clan.mesh.errors import MeshError
 from clan.mesh.exchange import Called
 from clan.mesh.link import Endpoint, Kind
 from clan.mesh.signal import Place, Signal
-from clan.mesh.wire import Letter, Seen
+from clan.mesh.wire import Letter, Seen, Where
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -33,12 +35,13 @@ if TYPE_CHECKING:
     from clan.mesh.pair import Pair
     from clan.mesh.wire import Message
 
-TELL_EVERY = 30.0
-"""Seconds between two looks where a peer's packets come from."""
+ASK_EVERY, ASK_AGAIN = 0.5, 45.0
+"""Seconds between two questions where this machine is seen: while that is not known, and after."""
 CARRIERS = 3
 """Members that a signal is given to."""
-WAITS = 3.0
-"""Seconds that a signal waits for a member to wake that it can be given to."""
+AGAIN = (0.25, 0.75, 1.5, 3.0)
+"""Seconds after which a signal is given anew to a peer that was not heard since: members that hand
+it on may have to wake first, or this machine to learn where it is seen."""
 MOST_IN_A_ROW, PER_SECOND = 20, 2.0
 """Signals of one sender that are looked at: so many at once, and then so many a second."""
 MOST_PLACES = 3
@@ -48,10 +51,10 @@ GOOD_FOR = 600.0
 MOST_SEEN = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class _Sighting:
-    endpoint: Endpoint
-    at: float
+@dataclass(slots=True)
+class _Calling:
+    since: float
+    again: list[float]
 
 
 @dataclass(slots=True)
@@ -76,10 +79,10 @@ class Signals:
         self._interfaces = interfaces
         self._outside = outside
         self._say = say
-        self._own: dict[str, list[_Sighting]] = {}
-        self._others: dict[tuple[bytes, str], list[_Sighting]] = {}
-        self._looked: dict[LinkId, tuple[float, object]] = {}
-        self._waiting: dict[str, float] = {}
+        self._own: dict[str, list[Said]] = {}
+        self._others: dict[tuple[bytes, str], list[Said]] = {}
+        self._asked: dict[str, float] = {}
+        self._calls: dict[str, _Calling] = {}
         self._budgets: dict[bytes, _Budget] = {}
         self._numbers: dict[bytes, int] = {}
         self.observed: list[Called] = []
@@ -87,17 +90,17 @@ class Signals:
         """Rises when somebody may be found elsewhere."""
 
     def due(self) -> float:
-        """Return when a signal that waits is given up."""
-        return min(self._waiting.values(), default=math.inf)
+        """Return when a signal is to be given anew."""
+        return min((each.again[0] for each in self._calls.values()), default=math.inf)
 
-    def places(self, now: float) -> dict[tuple[bytes, str], tuple[Endpoint, ...]]:
+    def places(self, now: float) -> dict[tuple[bytes, str], tuple[Said, ...]]:
         """Return where others' interfaces may be, by identity and id, the latest first."""
         self._others = {
             key: kept
             for key, them in self._others.items()
             if (kept := [each for each in them if now - each.at < GOOD_FOR])
         }
-        return {key: tuple(e.endpoint for e in them) for key, them in self._others.items()}
+        return {key: tuple(them) for key, them in self._others.items()}
 
     def seen(self) -> dict[str, tuple[Endpoint, ...]]:
         """Return where others see this machine's interfaces, by their ids, the latest first."""
@@ -109,24 +112,28 @@ class Signals:
             if own.slot.uplink in uplinks:
                 self._own.pop(own.id, None)
 
-    def probed(self, link: LinkId, now: float) -> None:
-        """Tell a peer that asks where it is seen, if that may be news to it. Raises OSError."""
-        looked, told = self._looked.get(link, (-math.inf, None))
+    def answered(self, link: LinkId, wish: Wish, now: float) -> None:
+        """Ask one to whom a link is kept open, and who is there now, where this machine is seen."""
         up = self._interfaces.up.get(link.own)
-        if now - looked < TELL_EVERY or up is None or up.own.slot.kind is not Kind.INTERNET:
+        if link.peer not in wish.kept or up is None or up.own.slot.kind is not Kind.INTERNET:
             return
-        endpoint = self._interfaces.outer(link)
-        self._looked[link] = (now, endpoint)
-        if endpoint is not None and (endpoint != told or now - looked >= GOOD_FOR / 2):
-            self._send(link, Seen(endpoint=endpoint))
+        last = max((each.at for each in self._own.get(link.own, [])), default=-math.inf)
+        if now - last > ASK_AGAIN and now - self._asked.get(link.own, -math.inf) > ASK_EVERY:
+            self._asked[link.own] = now
+            self._send(link, Where())
 
     def take(
         self, link: LinkId, message: Message, wish: Wish, pairs: Mapping[str, Pair], now: float
     ) -> bool:
         """Take in a message if it is of a kind that is known here, and say whether it is."""
         match message:
-            case Seen(endpoint=endpoint):
+            case Where():
+                self._tell(link)
+                return True
+            case Seen(endpoint=endpoint) if link.peer in wish.kept:
                 self._own[link.own] = _with(self._own.get(link.own, []), endpoint, now)
+                return True
+            case Seen():
                 return True
             case Letter(data=data):
                 self._letter(link, data, wish, pairs, now)
@@ -134,23 +141,24 @@ class Signals:
         return False
 
     def call(self, peer: str, wish: Wish, pairs: Mapping[str, Pair], now: float) -> None:
-        """Ask a peer to open holes; wake the members that can hand that on."""
+        """Ask a peer to open holes, now and again; wake the members that can hand that on."""
         keeps = self._keeps(wish, peer)
-        awake = [name for name in keeps if name in pairs and way(pairs[name], now)]
+        self.observed += [Called(peer=name, at=now) for name in keeps if name in pairs]
         self._give(peer, wish, pairs, now)
-        if not awake and keeps:
-            self._waiting[peer] = now + WAITS
-            self.observed += [Called(peer=name, at=now) for name in keeps if name in pairs]
+        self._calls[peer] = _Calling(since=now, again=[now + after for after in AGAIN])
 
     def turn(self, wish: Wish, pairs: Mapping[str, Pair], now: float) -> None:
-        """Give what waits to members that have woken."""
-        for peer, until in list(self._waiting.items()):
-            keeps = self._keeps(wish, peer)
-            if any(name in pairs and way(pairs[name], now) for name in keeps):
-                del self._waiting[peer]
+        """Give signals anew where it is time to."""
+        for peer, call in list(self._calls.items()):
+            if call.again[0] > now:
+                continue
+            call.again.pop(0)
+            links = pairs[peer].links.values() if peer in pairs else ()
+            heard = any(each.health.heard > call.since for each in links)
+            if not heard:
                 self._give(peer, wish, pairs, now)
-            elif now >= until:
-                del self._waiting[peer]
+            if heard or not call.again:
+                del self._calls[peer]
 
     def _keeps(self, wish: Wish, peer: str) -> tuple[str, ...]:
         """Return to whom a peer keeps a link open, as it says."""
@@ -242,10 +250,16 @@ class Signals:
         budget.left = max(-1.0, budget.left)
         return budget.left >= 0
 
+    def _tell(self, link: LinkId) -> None:
+        with contextlib.suppress(OSError):
+            endpoint = self._interfaces.outer(link)
+            if endpoint is not None:
+                self._send(link, Seen(endpoint=endpoint))
+
     def _send(self, link: LinkId, message: Message) -> None:
         self._interfaces.send(link, wire.encode(message))
 
 
-def _with(known: list[_Sighting], endpoint: Endpoint, now: float) -> list[_Sighting]:
+def _with(known: list[Said], endpoint: Endpoint, now: float) -> list[Said]:
     others = [each for each in known if each.endpoint != endpoint]
-    return [_Sighting(endpoint, now), *others][:MOST_PLACES]
+    return [Said(endpoint, now), *others][:MOST_PLACES]

@@ -12,7 +12,7 @@ from clan.errors import ClanError, UsageError
 from clan.model.exports import Var
 from clan.model.generator import Elsewhere, Generator, Inputs, Needed, Prompt, VarFile
 from clan.vars.age import new_key
-from clan.vars.change import set_answer, settable
+from clan.vars.change import set_answer, set_value, settable
 from clan.vars.names import GeneratorId
 from clan.vars.need import Request, steps
 from clan.vars.readers import admit, reencrypt

@@ -6,6 +6,7 @@ take INSTANCE           take in the maps on standard input, and tell the agent; 
                         each
 tell INSTANCE [HASH…]   print which maps and records are here, and the maps that are not named
 ask INSTANCE            ask the agent the line of JSON on standard input, and print its answer
+doors INSTANCE          hold doors open for the agent in the routers of this machine's uplinks
 leave INSTANCE PREFIX…  take away what the agent made here; the clan's addresses are in PREFIX
 """
 
@@ -42,7 +43,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--root", type=Path, default=Path("/"))
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("born").add_argument("path", type=Path)
-    for name in ("run", "take", "tell", "ask"):
+    for name in ("run", "take", "tell", "ask", "doors"):
         commands.add_parser(name).add_argument("instance")
     commands.choices["tell"].add_argument("known", nargs="*")
     leaves = commands.add_parser("leave")
@@ -107,11 +108,19 @@ def _ask(given: setting.Setting) -> None:
         ) from None
 
 
+def _doors(given: setting.Setting) -> None:
+    import asyncio
+
+    from clan.mesh.outside import doors
+
+    asyncio.run(doors.hold(given.line, _print))
+
+
 def _print(text: str) -> None:
     print(text, flush=True)  # noqa: T201 (its answer, or the journal)
 
 
-COMMANDS = {"run": _run, "take": _take, "ask": _ask}
+COMMANDS = {"run": _run, "take": _take, "ask": _ask, "doors": _doors}
 
 if __name__ == "__main__":
     main()

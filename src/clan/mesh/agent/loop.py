@@ -26,6 +26,7 @@ from clan.mesh.agent.knowledge import Knowledge
 from clan.mesh.agent.nearby import Nearby
 from clan.mesh.agent.netlink import OverrunError
 from clan.mesh.agent.nflog import FirstPackets
+from clan.mesh.agent.outside import Outside
 from clan.mesh.agent.report import Scene
 from clan.mesh.agent.signals import Signals
 from clan.mesh.agent.status import Status
@@ -93,7 +94,8 @@ class Agent:
         self._wish = Wish(desired=Desired(name=""))
         self._state = State()
         self._gossip = Gossip(self.known, say)
-        self._signals = Signals(self.known, self._here, self._interfaces, say)
+        self._outside = Outside(setting.line, self._here, say)
+        self._signals = Signals(self.known, self._here, self._interfaces, self._outside, say)
         self._seen = self._versions()
         self._observed: list[Event] = []
         self._look_at = -math.inf
@@ -107,6 +109,7 @@ class Agent:
         self._nearby.close()
         self._gossip.close()
         self.diary.close()
+        self._outside.close()
         for each in (self._events, self._watch, self._first, self._status, self._kernel):
             each.close()
 
@@ -136,14 +139,11 @@ class Agent:
         poll = select.poll()
         for each in readers:
             poll.register(each.fileno(), select.POLLIN)
-        for descriptor, events in (*self._nearby.sockets(), *self._gossip.sockets()):
+        parts = (self._nearby, self._gossip, self._outside)
+        for descriptor, events in (pair for each in parts for pair in each.sockets()):
             poll.register(descriptor, events)
-        due = min(
-            self._state.wake,
-            self._look_at,
-            *(each.due() for each in (self._nearby, self._gossip, self._signals)),
-        )
-        left = max(0.0, due - time.monotonic())
+        due = [each.due() for each in (*parts, self._signals)]
+        left = max(0.0, min(self._state.wake, self._look_at, *due) - time.monotonic())
         # Rounded up: woken a little too early, it would ask and find nothing to do.
         found = poll.poll(None if math.isinf(left) else math.ceil(left * 1000))
         return {descriptor for descriptor, _ in found}
@@ -297,6 +297,7 @@ class Agent:
 
     def _tell(self, readable: set[int], now: float) -> None:
         """Go on with what is told and asked, and have what follows from what is new."""
+        self._outside.turn(readable, now)
         self._gossip.turn(self._interfaces.up, readable, now)
         self._signals.turn(self._wish, self._state.pairs, now)
         versions = self._versions()
@@ -379,6 +380,7 @@ class Agent:
             attachments=self._here.attachments,
             slots=self._here.slots,
             seen=self._signals.seen(),
+            mapped=self._outside.mapped,
             endpoints=self._interfaces.endpoints(),
             has=self._gossip.has,
             why=self.diary.why,

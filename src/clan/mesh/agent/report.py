@@ -33,6 +33,8 @@ class Scene:
     slots: tuple[Own, ...]
     seen: Mapping[str, tuple[Endpoint, ...]]
     """Where others see this machine's interfaces, by their ids."""
+    mapped: Mapping[str, Endpoint]
+    """Where routers say that they lead to them."""
     endpoints: Mapping[LinkId, Endpoint]
     """Where WireGuard sends to on each link."""
     has: Mapping[bytes, tuple[int, int]]
@@ -91,6 +93,7 @@ def peer(name: str, scene: Scene) -> dict[str, Any]:
 
 
 def _interface(own: Own, scene: Scene) -> dict[str, Any]:
+    mapped = scene.mapped.get(own.id)
     return {
         "id": own.id,
         "name": own.interface,
@@ -100,6 +103,7 @@ def _interface(own: Own, scene: Scene) -> dict[str, Any]:
         "network": own.slot.network,
         "port": own.port,
         "seen": [_written(each) for each in scene.seen.get(own.id, ())],
+        "mapped": _written(mapped) if mapped else None,
     }
 
 

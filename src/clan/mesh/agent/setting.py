@@ -33,6 +33,11 @@ class Setting:
     """Where it writes what it observed and decided."""
 
     @property
+    def line(self) -> Path:
+        """Where it listens to the processes beside it."""
+        return self.socket.with_suffix(".line")
+
+    @property
     def prefix(self) -> IPv6Network:
         """The clan's."""
         return identity.prefix(self.root)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from clan.mesh.agent.here import Here
     from clan.mesh.agent.interfaces import Interfaces
     from clan.mesh.agent.knowledge import Knowledge
+    from clan.mesh.agent.outside import Outside
     from clan.mesh.desire import Wish
     from clan.mesh.link import LinkId
     from clan.mesh.pair import Pair
@@ -43,7 +44,7 @@ AGAIN = (0.25, 0.75, 1.5, 3.0)
 it on may have to wake first, or this machine to learn where it is seen."""
 MOST_IN_A_ROW, PER_SECOND = 20, 2.0
 """Signals of one sender that are looked at: so many at once, and then so many a second."""
-MOST_PLACES = 2
+MOST_PLACES = 3
 """Places at which one interface is held to be."""
 GOOD_FOR = 600.0
 """Seconds that a place is tried for."""
@@ -70,11 +71,13 @@ class Signals:
         known: Knowledge,
         here: Here,
         interfaces: Interfaces,
+        outside: Outside,
         say: Callable[[str], None],
     ) -> None:
         self._known = known
         self._here = here
         self._interfaces = interfaces
+        self._outside = outside
         self._say = say
         self._own: dict[str, list[Said]] = {}
         self._others: dict[tuple[bytes, str], list[Said]] = {}
@@ -186,8 +189,14 @@ class Signals:
         return Letter(data=signal.write(said, self._known.key))
 
     def _places_here(self) -> Iterator[Place]:
-        """Yield where this machine's interfaces are, as others see them, then as it does itself."""
+        """Yield where this machine's interfaces are.
+
+        As routers say, who let in anybody there; as others see them; as this machine does itself.
+        """
         internet = [own for own in self._here.slots if own.slot.kind is Kind.INTERNET]
+        for own in internet:
+            if own.id in self._outside.mapped:
+                yield Place(interface=own.id, endpoint=self._outside.mapped[own.id])
         for own in internet:
             for seen in self._own.get(own.id, []):
                 yield Place(interface=own.id, endpoint=seen.endpoint)

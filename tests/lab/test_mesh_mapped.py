@@ -1,0 +1,97 @@
+"""A machine has its home's router let others in, and is reached where no hole can be punched."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.lab.agents import Talk, lives, meet
+from tests.lab.beside import beside
+from tests.lab.gateways import Gateway
+from tests.lab.links import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.lab.agents import Box
+    from tests.lab.internet import Home, Town
+
+pytestmark = pytest.mark.lab
+
+CONTACT = 3.0
+
+
+class Story:
+    """A server, and two machines behind routers that translate anew for each destination."""
+
+    def __init__(self, town: Town, folder: Path) -> None:
+        self.vps, self.desk, self.laptop = self.boxes = town.boxes("vps", "desk", "laptop")
+        self.homes: list[Home] = [town.home("random"), town.home("random")]
+        addresses = {"vps": town.internet.plug(self.vps)}
+        for home, each in zip(self.homes, self.boxes[1:], strict=True):
+            home.plug(each)
+        self.gateway = Gateway(self.homes[0], folder / "router")
+        meet(self.boxes, addresses)
+
+
+@pytest.fixture
+def story(town: Town, tmp_path: Path) -> Iterator[Story]:
+    made = Story(town, tmp_path)
+    yield made
+    made.gateway.remove()
+
+
+def mapped(box: Box) -> str:
+    """Return where an agent's one interface for the internet is led to from."""
+    (found,) = [each for each in box.ask()["interfaces"] if each["kind"] == "internet"]
+    return str(found["mapped"] or "")
+
+
+def direct(one: Box, other: Box) -> dict[str, Any]:
+    """Have one talk to the other, until they do."""
+    talk = Talk(one, other)
+    begun = time.monotonic()
+    try:
+        while not talk.answered:
+            talk.go(0.1)
+            assert time.monotonic() < begun + 5 * CONTACT
+    finally:
+        talk.close()
+    return lives(one, other)
+
+
+def test_one_whose_router_lets_others_in_is_reached_from_behind_any_other(story: Story) -> None:
+    desk, laptop = story.desk, story.laptop
+    with beside(desk, "doors"):
+        until(lambda: mapped(desk), 30)
+        assert mapped(desk).partition(":")[0] == story.homes[0].address
+        until(lambda: desk.alive("vps") and laptop.alive("vps"), 60)
+        path = direct(laptop, desk)
+        assert (path["kind"], path["endpoint"]) == ("internet", mapped(desk))
+
+
+def test_a_router_that_restarts_is_asked_anew(story: Story) -> None:
+    desk = story.desk
+    with beside(desk, "doors"):
+        before = until(lambda: mapped(desk), 30)
+        story.gateway.forget()
+        assert story.gateway.open() == []
+        story.gateway.start()
+        until(story.gateway.open, 30)
+        assert mapped(desk) == before
+
+
+def test_a_door_outlives_its_process_but_not_its_interface(story: Story) -> None:
+    desk = story.desk
+    with beside(desk, "doors"):
+        before = until(lambda: mapped(desk), 30)
+    assert story.gateway.open() == [int(before.rpartition(":")[2])]
+    assert mapped(desk) == before
+    with beside(desk, "doors"):
+        time.sleep(3)
+        assert len(story.gateway.open()) == 1
+        desk.space.run("ip route del default")
+        until(lambda: not story.gateway.open(), 30)
+        assert all(each["kind"] != "internet" for each in desk.ask()["interfaces"])

@@ -2,6 +2,7 @@
 
 born PATH        make this machine's identity, unless it is there; print its public half
 run INSTANCE     be the agent
+tls INSTANCE     keep the streams for machines that get nothing out but TCP 443
 take INSTANCE    take in the map on standard input, and tell the agent; print what came of it
 ask INSTANCE     ask the agent the line of JSON on standard input, and print its answer
 """
@@ -33,7 +34,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--root", type=Path, default=Path("/"))
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("born").add_argument("path", type=Path)
-    for name in ("run", "take", "ask"):
+    for name in ("run", "tls", "take", "ask"):
         commands.add_parser(name).add_argument("instance")
     given = parser.parse_args(words)
     os.umask(0o077)
@@ -56,6 +57,18 @@ def _run(given: setting.Setting) -> None:
             agent.turn()
 
 
+def _tls(given: setting.Setting) -> None:
+    # Imported here: the agent, of which there is one on every machine, does without.
+    from clan.mesh.tls.service import Service
+
+    service = Service(given, _print)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with contextlib.closing(service):
+        service.start()
+        while True:
+            service.turn()
+
+
 def _take(given: setting.Setting) -> None:
     verdict = Store(given.state, given.root).offer(sys.stdin.buffer.read())
     # Without an agent there is nobody to tell: it reads the map when it starts.
@@ -72,7 +85,7 @@ def _print(text: str) -> None:
     print(text, flush=True)  # noqa: T201 (its answer, or the journal)
 
 
-COMMANDS = {"run": _run, "take": _take, "ask": _ask}
+COMMANDS = {"run": _run, "tls": _tls, "take": _take, "ask": _ask}
 
 if __name__ == "__main__":
     main()

@@ -31,6 +31,8 @@ class Setting:
     """A folder of its own, for root alone."""
     socket: Path
     """Where it answers."""
+    streams: Path
+    """Where the process of its TLS streams answers."""
 
     @property
     def prefix(self) -> IPv6Network:
@@ -51,6 +53,7 @@ def read(instance: str, root: Path) -> Setting:
         identity=root / fields.text("identity", 4096).lstrip("/"),
         state=root / STATE / instance,
         socket=root / RUN / f"mesh-{instance}.sock",
+        streams=root / RUN / f"mesh-{instance}-tls.sock",
     )
     fields.end()
     return found

@@ -30,6 +30,7 @@ from clan.mesh.agent import status
 from clan.mesh.agent.kernel import TUN, Kernel
 from clan.mesh.agent.wireguard import Change, make
 from clan.mesh.agent.wireguard import Endpoint as Outer
+from clan.mesh.agent.wireguard.userspace import InUserspace
 from clan.mesh.chart.canonical import base64_of, encode
 from clan.mesh.chart.content import Content
 from clan.mesh.chart.store import Store
@@ -96,7 +97,7 @@ class Station:
             self.process = subprocess.Popen(
                 ["ip", "netns", "exec", self.space.name, *prefix, *words], stderr=log, stdout=log
             )
-        until(self.socket.exists)
+        until(self._answers)
 
     def stop(self) -> None:
         if self.process is not None:
@@ -104,6 +105,11 @@ class Station:
             self.process.wait()
             self.socket.unlink(missing_ok=True)
             self.process = None
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+            return bool(self.ask())
+        return False
 
     def ask(self) -> dict[str, Any]:
         return status.ask(self.socket, {})
@@ -121,12 +127,11 @@ class Station:
         program = built.kept().find("wireguard-go", platform.machine())
         if program is None:
             pytest.skip("wireguard-go is not built (scripts/setup builds it)")
-        sock = Path(f"/var/run/wireguard/{self.interface}.sock")
-        sock.unlink(missing_ok=True)
+        Path(f"/var/run/wireguard/{self.interface}.sock").unlink(missing_ok=True)
         with self.space.inside():
             words = [str(program), "--foreground", self.interface]
             self._daemon = subprocess.Popen(words, env={"LOG_LEVEL": "error"})
-        until(sock.is_socket)
+        until(InUserspace(self._kernel, self.interface).answers)
         self.wireguard = make(self._kernel, self.interface)
         self._kernel.set_mtu(index, mtu)
         self.space.run(f"ip route add fd77::/64 dev {self.interface}")

@@ -205,8 +205,8 @@ def greeted(three: Trio, station: Station) -> Stream:
     opened = opening.Opening(
         made,
         transport.scratch(),
-        lambda t: opening.calls(
-            t, key=station.key, slot=station.port.id, relay=relay, tunnel=None, context=context
+        lambda t, b: opening.calls(
+            t, b, key=station.key, slot=station.port.id, relay=relay, tunnel=None, context=context
         ),
         time.monotonic(),
         called=True,

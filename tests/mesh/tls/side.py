@@ -5,27 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
 
 class Side:
     """A side of the greeting, fed with bytes."""
 
-    def __init__(self, script: Generator[bytes, bytearray, Any]) -> None:
-        self._script = script
+    def __init__(self, script: Callable[[bytearray], Generator[bytes, None, Any]]) -> None:
         self.buffer = bytearray()
+        self._script = script(self.buffer)
         self.result: Any = None
-        self.said = next(script)
+        self.done = False
 
     def hear(self, data: bytes) -> bytes:
         """Take in bytes, and return what it says."""
         self.buffer += data
-        said, self.said = self.said, b""
-        while self.result is None:
+        said = b""
+        while not self.done:
             try:
-                more = self._script.send(self.buffer)
+                more = next(self._script)
             except StopIteration as end:
-                self.result = end.value
+                self.result, self.done = end.value, True
                 break
             if not more:
                 break

@@ -29,9 +29,15 @@ def sides(**other: Any) -> tuple[Side, Side]:
         "members": {LAPTOP.public},
     }
     given |= other
-    relay = greeting.of_relay(given["relay"], given["of_relay"], given["members"].__contains__)
-    machine = greeting.of_machine(given["machine"], ID, given["meant"], given["of_machine"])
-    return Side(relay), Side(machine)
+    is_member = given["members"].__contains__
+    return (
+        Side(lambda b: greeting.of_relay(b, given["relay"], given["of_relay"], is_member)),
+        Side(
+            lambda b: greeting.of_machine(
+                b, given["machine"], ID, given["meant"], given["of_machine"]
+            )
+        ),
+    )
 
 
 def meet(relay: Side, machine: Side, size: int = 1000) -> None:

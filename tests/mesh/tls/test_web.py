@@ -13,18 +13,18 @@ from clan.mesh.tls import web
 
 @given(st.integers(1, 400))
 def test_both_ends_agree_to_an_upgrade(size: int) -> None:
-    relay, machine = Side(web.upgraded()), Side(web.upgrade("vpn.example", "/clan"))
+    relay, machine = Side(web.upgraded), Side(lambda b: web.upgrade(b, "vpn.example", "/clan"))
     asked = machine.hear(b"")
     assert asked.startswith(b"GET /clan HTTP/1.1\r\nHost: vpn.example\r\n")
     answer = b""
     for begin in range(0, len(asked), size):
         answer += relay.hear(asked[begin : begin + size])
     assert answer.startswith(b"HTTP/1.1 101 ")
-    with pytest.raises(StopIteration):
-        relay._script.send(relay.buffer)
+    assert relay.done
     for begin in range(0, len(answer), size):
         machine.hear(answer[begin : begin + size])
     machine.hear(b"frames")
+    assert machine.done
     assert machine.buffer == b"frames"
 
 
@@ -44,18 +44,15 @@ def test_the_key_is_answered_as_the_rfc_has_it() -> None:
     ],
 )
 def test_all_else_is_not_found(asked: bytes) -> None:
-    relay = web.upgraded()
-    next(relay)
-    assert relay.send(bytearray(asked)) == web.NOT_FOUND
+    relay = web.upgraded(bytearray(asked))
+    assert next(relay) == web.NOT_FOUND
     with pytest.raises(MeshError):
         next(relay)
 
 
 @given(st.binary(max_size=2 * web.LONGEST))
 def test_noise_is_not_found_or_waited_for(data: bytes) -> None:
-    relay = web.upgraded()
-    next(relay)
-    assert relay.send(bytearray(data)) in {b"", web.NOT_FOUND}
+    assert next(web.upgraded(bytearray(data))) in {b"", web.NOT_FOUND}
 
 
 @pytest.mark.parametrize(
@@ -78,12 +75,11 @@ def test_noise_is_not_found_or_waited_for(data: bytes) -> None:
     ],
 )
 def test_a_proxy_is_asked_for_a_tunnel(host: str, credentials: str, asked: bytes) -> None:
-    script = web.tunnel(host, 443, credentials)
-    assert next(script) == asked
-    buffer = bytearray(b"HTTP/1.1 200 Connection established\r\nVia: proxy\r\n\r\nTLS")
-    with pytest.raises(StopIteration):
-        script.send(buffer)
-    assert buffer == b"TLS"
+    machine = Side(lambda b: web.tunnel(b, host, 443, credentials))
+    assert machine.hear(b"") == asked
+    machine.hear(b"HTTP/1.1 200 Connection established\r\nVia: proxy\r\n\r\nTLS")
+    assert machine.done
+    assert machine.buffer == b"TLS"
 
 
 @pytest.mark.parametrize(
@@ -97,16 +93,14 @@ def test_a_proxy_is_asked_for_a_tunnel(host: str, credentials: str, asked: bytes
     ],
 )
 def test_a_proxy_that_refuses_is_quoted(answer: bytes, shown: str) -> None:
-    script = web.tunnel("192.0.2.1", 443, "")
-    next(script)
-    buffer = bytearray(answer)
+    machine = Side(lambda b: web.tunnel(b, "192.0.2.1", 443, ""))
+    machine.hear(b"")
     with pytest.raises(MeshError, match=shown):
-        # A second time where it had something to say to that before.
-        assert script.send(buffer) == script.send(buffer)
+        machine.hear(answer)
 
 
 def test_who_answers_to_any_upgrade_is_no_relay() -> None:
-    machine = web.upgrade("vpn.example", "/")
-    next(machine)
+    machine = Side(lambda b: web.upgrade(b, "vpn.example", "/"))
+    machine.hear(b"")
     with pytest.raises(MeshError, match="no relay"):
-        machine.send(bytearray(b"HTTP/1.1 101 Switching Protocols\r\n\r\n"))
+        machine.hear(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")

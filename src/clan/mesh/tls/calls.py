@@ -15,12 +15,9 @@ from clan.mesh.tls import certificate
 from clan.mesh.tls.opening import Opening, calls, dial
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from clan.mesh.identity import Key
     from clan.mesh.link import Endpoint
-    from clan.mesh.tls.frames import Port
-    from clan.mesh.tls.opening import Secure
+    from clan.mesh.tls.opening import Script
     from clan.mesh.tls.stream import Stream
     from clan.mesh.tls.transport import Transport
     from clan.mesh.tls.wants import Proxy, Relay, Slot
@@ -78,9 +75,10 @@ class Call:
         address = addresses[self._round % len(addresses)]
         self._round += 1
 
-        def script(transport: Transport) -> Generator[bytes | Secure, bytearray, Port]:
+        def script(transport: Transport, buffer: bytearray) -> Script:
             return calls(
                 transport,
+                buffer,
                 key=key,
                 slot=self.slot.id,
                 relay=self.relay,

@@ -15,8 +15,8 @@ better binding would be TLS's exporter (RFC 9266), but Python's `ssl` does not h
 binding is zeros: then the signatures say who began the stream, and the web server is trusted with
 it. It could cut it off, or put noise in; what WireGuard sealed it can neither read nor forge.
 
-Each side is a generator: it yields bytes to send, is sent the buffer of what came, and takes from
-its front what is its own.
+Each side is a generator: it takes what is its own from the front of a buffer, and yields bytes to
+send, or none when more must come.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ _RELAY = b"clan mesh tls relay 1\0"
 
 
 def of_relay(
-    key: Key, binding: bytes, is_member: Callable[[bytes], bool]
-) -> Generator[bytes, bytearray, Port]:
+    buffer: bytearray, key: Key, binding: bytes, is_member: Callable[[bytes], bool]
+) -> Generator[bytes, None, Port]:
     """Greet who called; return which machine's interface it is.
 
     Raises MeshError for a stranger, who is told nothing.
     """
     ours = secrets.token_bytes(NONCE)
-    buffer = yield ours
+    yield ours
     while len(buffer) < SIZE + ID + NONCE + SIGNATURE:
-        buffer = yield b""
+        yield b""
     identity, id_, theirs = _take(buffer, SIZE), _take(buffer, ID), _take(buffer, NONCE)
     signature = _take(buffer, SIGNATURE)
     if not is_member(identity):
@@ -65,18 +65,17 @@ def of_relay(
 
 
 def of_machine(
-    key: Key, id_: str, relay: bytes, binding: bytes
-) -> Generator[bytes, bytearray, Port]:
+    buffer: bytearray, key: Key, id_: str, relay: bytes, binding: bytes
+) -> Generator[bytes, None, Port]:
     """Greet the relay that has this identity; return it. Raises MeshError if it is another."""
-    buffer = yield b""
     while len(buffer) < NONCE:
-        buffer = yield b""
+        yield b""
     theirs, ours = _take(buffer, NONCE), secrets.token_bytes(NONCE)
     rest = key.public + bytes.fromhex(id_) + ours
     said = binding + relay + theirs + rest
-    buffer = yield rest + key.sign(_MACHINE + said)
+    yield rest + key.sign(_MACHINE + said)
     while len(buffer) < SIGNATURE:
-        buffer = yield b""
+        yield b""
     if not is_signed(relay, _take(buffer, SIGNATURE), _RELAY + said):
         raise MeshError("what answers there is not the relay")
     return Port(relay, "")

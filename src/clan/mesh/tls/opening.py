@@ -11,19 +11,20 @@ import errno
 import hashlib
 import os
 import socket
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from clan.mesh.errors import MeshError
 from clan.mesh.tls import greeting, web
+from clan.mesh.tls.frames import Port
 from clan.mesh.tls.transport import Transport
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
     from clan.mesh.identity import Key
-    from clan.mesh.tls.frames import Port
     from clan.mesh.tls.wants import Relay
 
 PATIENCE = 10.0
@@ -41,6 +42,9 @@ class Secure:
     answers: bool
 
 
+Script = Generator[bytes | Secure, None, Port]
+
+
 class Opening:
     """A connection and how far it is. `port` is the other end's when it is done."""
 
@@ -48,7 +52,7 @@ class Opening:
         self,
         connected: socket.socket,
         scratch: bytearray,
-        script: Callable[[Transport], Generator[bytes | Secure, bytearray, Port]],
+        script: Callable[[Transport, bytearray], Script],
         now: float,
         *,
         called: bool,
@@ -56,9 +60,8 @@ class Opening:
         self.transport = Transport(connected, scratch)
         self.deadline = now + PATIENCE
         self.port: Port | None = None
-        self._script = script(self.transport)
         self._buffer = bytearray()
-        self._begun = False
+        self._script = script(self.transport, self._buffer)
         self._connecting = called
 
     def turn(self) -> bool:
@@ -71,9 +74,10 @@ class Opening:
                 return False
             self._connecting = False
         self.transport.receive()
-        done = self._go_on()
-        self.transport.flush()
-        return done
+        try:
+            return self._go_on()
+        finally:
+            self.transport.flush()
 
     @property
     def waits(self) -> bool:
@@ -92,9 +96,9 @@ class Opening:
                 self.port = end.value
                 return True
             if isinstance(said, Secure):
-                if self._buffer:
-                    raise MeshError("it speaks before TLS has begun")
-                self.transport.secure(said.context, said.name, answers=said.answers)
+                # What has come already is TLS.
+                began, self._buffer[:] = bytes(self._buffer), b""
+                self.transport.secure(said.context, said.name, began, answers=said.answers)
             elif said:
                 self.transport.write(said)
             else:
@@ -103,29 +107,27 @@ class Opening:
 
     def _next(self) -> bytes | Secure:
         """Return what the script has to say to what has come. Raises StopIteration at its end."""
-        if not self._begun:
-            self._begun = True
-            return next(self._script)
         for data, size in self.transport.read():
             self._buffer += memoryview(data)[:size]
         if len(self._buffer) > _MOST:
             raise MeshError("it says more than it was asked for")
-        return self._script.send(self._buffer)
+        return next(self._script)
 
 
 def calls(
     transport: Transport,
+    buffer: bytearray,
     *,
     key: Key,
     slot: str,
     relay: Relay,
     tunnel: str | None,
     context: ssl.SSLContext,
-) -> Generator[bytes | Secure, bytearray, Port]:
+) -> Script:
     """Be the end that calls a relay; `tunnel` are a proxy's credentials, None without a proxy."""
     place = relay.places[0]
     if tunnel is not None:
-        yield from web.tunnel(place.host, place.port, tunnel)
+        yield from web.tunnel(buffer, place.host, place.port, tunnel)
     yield Secure(context, relay.sni, answers=False)
     if relay.certificate:
         shown = hashlib.sha256(transport.certificate).digest()
@@ -137,25 +139,26 @@ def calls(
     binding = relay.certificate
     if relay.path:
         binding = greeting.UNBOUND
-        yield from web.upgrade(relay.sni or place.host, relay.path)
-    return (yield from greeting.of_machine(key, slot, relay.identity, binding))
+        yield from web.upgrade(buffer, relay.sni or place.host, relay.path)
+    return (yield from greeting.of_machine(buffer, key, slot, relay.identity, binding))
 
 
 def answers(
     transport: Transport,
+    buffer: bytearray,
     *,
     key: Key,
     secure: Secure | None,
     binding: bytes,
     is_member: Callable[[bytes], bool],
-) -> Generator[bytes | Secure, bytearray, Port]:
+) -> Script:
     """Be the relay that is called; `secure` is None where a web server has ended TLS."""
     del transport
     if secure is not None:
         yield secure
     else:
-        yield from web.upgraded()
-    return (yield from greeting.of_relay(key, binding, is_member))
+        yield from web.upgraded(buffer)
+    return (yield from greeting.of_relay(buffer, key, binding, is_member))
 
 
 def dial(address: tuple[int, tuple[str, int]], mark: int) -> socket.socket:

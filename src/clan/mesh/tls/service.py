@@ -31,9 +31,10 @@ from clan.mesh.tls.wants import Wants
 from clan.mesh.tls.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
     from clan.mesh.agent.setting import Setting
+    from clan.mesh.tls.opening import Script
     from clan.mesh.tls.transport import Transport
     from clan.mesh.tls.wants import Listen
 
@@ -201,7 +202,7 @@ class Service:
         for stream in list(self._streams):
             try:
                 stream.look(now)
-            except MeshError as fault:
+            except (MeshError, OSError) as fault:
                 self._end(stream, str(fault))
             else:
                 self._passing.dirty.add(stream)
@@ -233,9 +234,10 @@ class Service:
             self._drop_stranger(self._strangers[0])
         secure = None if listen.web else Secure(self._context, "", answers=True)
 
-        def script(transport: Transport) -> Generator[bytes | Secure, bytearray, Port]:
+        def script(transport: Transport, buffer: bytearray) -> Script:
             return answers(
                 transport,
+                buffer,
                 key=self._key,
                 secure=secure,
                 binding=self._certificate.hash if secure else bytes(32),

@@ -59,7 +59,7 @@ class Stream:
         self._heard = now
         self._asked: float | None = None
         self._pushed = 0.0
-        self._full = False
+        self._looked, self._sent_then = now, 0
 
     @property
     def dropped(self) -> int:
@@ -121,7 +121,10 @@ class Stream:
         return True
 
     def look(self, now: float) -> None:
-        """Ask for a sign of life if it is time. Raises MeshError if none comes."""
+        """Ask for a sign of life if it is time. Raises MeshError if none comes, OSError."""
+        if now > self._looked:
+            self.transport.carries((self.sent - self._sent_then) / (now - self._looked))
+            self._looked, self._sent_then = now, self.sent
         if self._asked is not None:
             if now - self._asked > DEAD:
                 raise MeshError(f"it has been silent for {now - self._heard:.0f} s")

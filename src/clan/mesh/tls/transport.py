@@ -14,8 +14,10 @@ from clan.mesh.tls.frames import LARGEST
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-UNSENT = 128 << 10
+LEAST_UNSENT, MOST_UNSENT = 16 << 10, 1 << 20
 """Bytes that the kernel takes before it has sent those before: the rest can still be dropped."""
+AHEAD = 0.02
+"""Seconds for which that is to be enough, at the rate of the last moments."""
 SILENT = 10_000
 """Milliseconds without an acknowledgement after which the kernel gives up."""
 _READ = 256 << 10
@@ -38,6 +40,7 @@ class Transport:
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._plain = bytearray()
         self._left = memoryview(b"")
+        self._unsent = LEAST_UNSENT
         self._shaken = True
         tune(connected)
 
@@ -48,12 +51,12 @@ class Transport:
                 self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER)
         self.socket.close()
 
-    def secure(self, context: ssl.SSLContext, name: str, *, answers: bool) -> None:
-        """Begin TLS; `answers` is true at the end that was called."""
+    def secure(self, context: ssl.SSLContext, name: str, began: bytes, *, answers: bool) -> None:
+        """Begin TLS with the bytes that were read already; `answers` at the end that was called."""
         self._tls = context.wrap_bio(
             self._in, self._out, server_side=answers, server_hostname=name or None
         )
-        self._in.write(self._plain)
+        self._in.write(began + self._plain)
         self._plain = bytearray()
         self._shaken = False
 
@@ -122,6 +125,15 @@ class Transport:
         else:
             self._tls.write(data)
 
+    def carries(self, rate: float) -> None:
+        """Have the kernel take no more than it sends soon, at `rate` bytes a second."""
+        wanted = min(max(int(rate * AHEAD), LEAST_UNSENT), MOST_UNSENT)
+        # Powers of two, so that it seldom changes.
+        wanted = 1 << wanted.bit_length() - 1
+        if wanted != self._unsent:
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, wanted)
+            self._unsent = wanted
+
     @property
     def waits(self) -> bool:
         """Whether there is something that the kernel has yet to take."""
@@ -144,7 +156,7 @@ def tune(connected: socket.socket) -> None:
     """Set what a stream needs of TCP."""
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENT)
-    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, LEAST_UNSENT)
     with contextlib.suppress(OSError):
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, _CONGESTION)
     with contextlib.suppress(OSError):

@@ -33,7 +33,9 @@ _OK = range(200, 300)
 _SWITCHING = 101
 
 
-def tunnel(host: str, port: int, credentials: str) -> Generator[bytes, bytearray, None]:
+def tunnel(
+    buffer: bytearray, host: str, port: int, credentials: str
+) -> Generator[bytes, None, None]:
     """Ask a proxy for a tunnel; `credentials` are `user:password`, or empty.
 
     Raises MeshError with the proxy's own line if it refuses.
@@ -43,16 +45,16 @@ def tunnel(host: str, port: int, credentials: str) -> Generator[bytes, bytearray
     if credentials:
         encoded = base64.b64encode(credentials.encode()).decode("ascii")
         lines.append(f"Proxy-Authorization: Basic {encoded}")
-    buffer = yield _head(lines)
+    yield _head(lines)
     first, _ = yield from _read(buffer, b"")
     if _status(first) not in _OK:
         raise MeshError(f"the proxy refuses: {_shown(first)}")
 
 
-def upgrade(host: str, path: str) -> Generator[bytes, bytearray, None]:
+def upgrade(buffer: bytearray, host: str, path: str) -> Generator[bytes, None, None]:
     """Ask a web server to pass the stream on. Raises MeshError if it does not."""
     key = base64.b64encode(secrets.token_bytes(16))
-    buffer = yield _head(
+    yield _head(
         [
             f"GET {path} HTTP/1.1",
             f"Host: {host}",
@@ -69,12 +71,11 @@ def upgrade(host: str, path: str) -> Generator[bytes, bytearray, None]:
         raise MeshError("what answers behind the web server is no relay")
 
 
-def upgraded() -> Generator[bytes, bytearray, None]:
+def upgraded(buffer: bytearray) -> Generator[bytes, None, None]:
     """Agree to an upgrade that a web server passes on.
 
     Raises MeshError for all else, when NOT_FOUND has been yielded.
     """
-    buffer = yield b""
     first, fields = yield from _read(buffer, NOT_FOUND)
     key = fields.get(b"sec-websocket-key", b"")
     asked = fields.get(b"upgrade", b"").lower() == b"websocket" and len(key) == _KEY
@@ -93,13 +94,14 @@ def upgraded() -> Generator[bytes, bytearray, None]:
 
 def _read(
     buffer: bytearray, refusal: bytes
-) -> Generator[bytes, bytearray, tuple[bytes, dict[bytes, bytes]]]:
+) -> Generator[bytes, None, tuple[bytes, dict[bytes, bytes]]]:
     """Take a head from what comes: its first line, and its fields by their names in lower case."""
     while (end := buffer.find(_END, 0, LONGEST)) < 0:
         if len(buffer) >= LONGEST:
-            yield refusal
+            if refusal:
+                yield refusal
             raise MeshError(f"a head of HTTP is longer than {LONGEST} bytes")
-        buffer = yield b""
+        yield b""
     first, *rest = bytes(buffer[:end]).split(b"\r\n")
     del buffer[: end + len(_END)]
     pairs = (line.partition(b":") for line in rest)

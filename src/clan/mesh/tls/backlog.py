@@ -6,8 +6,7 @@ has been longer than TARGET for INTERVAL, and then more and more often. So the s
 down early, and the wait stays short. What still waits longer than LONGEST is dropped whole, and
 above MOST bytes the oldest goes too: nobody can fill the relay's memory.
 
-Dropping the newest at 100 ms was measured beside it, see docs/architecture.md: the wait under load
-is then what is allowed, always.
+What else was measured is in docs/architecture.md.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import select
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import MappingProxyType
@@ -127,8 +128,8 @@ class Box:
                     os.kill(int(each.read_text()), 9)
                 each.unlink()
 
-    def ask(self) -> dict[str, Any]:
-        return status.ask(self.socket, {"ask": "status"})
+    def ask(self, asked: str = "status", **more: object) -> dict[str, Any]:
+        return status.ask(self.socket, {"ask": asked, **more})
 
     def serial(self) -> int:
         """Return the serial of the map that its agent goes by."""
@@ -140,7 +141,7 @@ class Box:
     def record(self) -> bytes:
         """Return what it tells of its interfaces, as the admin collects it."""
         with contextlib.suppress(OSError):
-            return base64.b64decode(status.ask(self.socket, {"ask": "record"})["record"] or "")
+            return base64.b64decode(self.ask("record")["record"] or "")
         return b""
 
     def links(self, peer: str) -> int:
@@ -175,10 +176,10 @@ class Box:
     def mend(self) -> None:
         self.space.run("nft delete table inet cut")
 
-    def udp(self) -> socket.socket:
+    def udp(self, port: int = PORT) -> socket.socket:
         with self.space.inside():
             made = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-        made.bind((str(self.address), PORT))
+        made.bind((str(self.address), port))
         made.setblocking(False)
         return made
 
@@ -237,7 +238,7 @@ class Talk:
     """A datagram every 20 ms from one stable address to another, and back."""
 
     def __init__(self, one: Box, other: Box) -> None:
-        self.one, self.other = one.udp(), other.udp()
+        self.one, self.other = one.udp(0), other.udp()
         self.to = (str(other.address), PORT)
         self.sent: dict[int, float] = {}
         self.answered: dict[int, float] = {}
@@ -269,6 +270,60 @@ class Talk:
         """Return the longest time between two answers, or since the last, in seconds."""
         times = [min(self.sent.values()), *sorted(self.answered.values()), max(self.sent.values())]
         return max(b - a for a, b in itertools.pairwise(times))
+
+
+class Transfer:
+    """Bytes over TCP between stable addresses: at a pace, for as long as the test goes on."""
+
+    def __init__(self, one: Box, other: Box, port: int, *, every: float, size: int) -> None:
+        self._every, self._size = every, size
+        with other.space.inside():
+            waiting = socket.create_server((str(other.address), port), family=socket.AF_INET6)
+        with one.space.inside():
+            self._out = socket.socket(socket.AF_INET6)
+        self._out.settimeout(60)
+        self._out.connect((str(other.address), port))
+        self._in, _ = waiting.accept()
+        self._in.settimeout(120)
+        waiting.close()
+        self._stop = threading.Event()
+        self.sent = self.received = 0
+        self.fault: OSError | None = None
+        self._threads = [threading.Thread(target=each) for each in (self._send, self._receive)]
+        for each in self._threads:
+            each.start()
+
+    def _send(self) -> None:
+        try:
+            while not self._stop.wait(self._every):
+                self._out.sendall(bytes(self._size))
+                self.sent += self._size
+            self._out.shutdown(socket.SHUT_WR)
+        except OSError as fault:
+            self.fault = fault
+
+    def _receive(self) -> None:
+        try:
+            while data := self._in.recv(1 << 16):
+                self.received += len(data)
+        except OSError as fault:
+            self.fault = fault
+
+    def moves(self, seconds: float = 60) -> None:
+        """Wait until something that is sent from now on has arrived."""
+        goal = self.sent + 2 * self._size
+        until(lambda: self.received >= goal or self.fault, seconds)
+        assert self.fault is None
+
+    def end(self) -> None:
+        """End it, and see that all has arrived."""
+        self._stop.set()
+        for each in self._threads:
+            each.join(120)
+        self._out.close()
+        self._in.close()
+        assert self.fault is None
+        assert self.sent == self.received > 0
 
 
 def lives(one: Box, other: Box) -> dict[str, Any]:

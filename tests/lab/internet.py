@@ -5,14 +5,24 @@ Every home has 192.168.1.0/24, as most do. The core knows nothing of what is beh
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import subprocess
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from tests.lab.agents import Box
 from tests.lab.spaces import Space, join
 
 if TYPE_CHECKING:
-    from tests.lab.agents import Box
+    from pathlib import Path
+
+
+class _Removable(Protocol):
+    def remove(self) -> None: ...
+
+
+T = TypeVar("T", bound=_Removable)
 
 NAT = """
 table inet nat {{
@@ -33,6 +43,9 @@ table inet nat {{
 """
 
 
+_PORTS = itertools.count(1)
+
+
 class Switch:
     """A LAN without a router: a bridge."""
 
@@ -40,7 +53,8 @@ class Switch:
         self.space = space or Space()
         self.network = network
         self._hosts = itertools.count(2)
-        self._ports = itertools.count(1)
+        self._ports = _PORTS
+        self._plugged: dict[tuple[str, str], str] = {}
         self.space.run("ip link add lan type bridge forward_delay 0")
         self.space.run("ip link set lan up")
 
@@ -48,6 +62,20 @@ class Switch:
         """Lay a cable from a machine; it gets an address of the LAN."""
         port = f"port{next(self._ports)}"
         join(box.space, uplink, self.space, port)
+        return self._attach(box, uplink, port)
+
+    def move(self, box: Box, uplink: str, to: Switch) -> str:
+        """Take a machine's cable, or its Wi-Fi, to another LAN."""
+        port, there = self._plugged.pop((box.name, uplink)), f"port{next(to._ports)}"
+        self.space.run(f"ip link set {port} down nomaster")
+        time.sleep(0.5)
+        box.space.run(f"ip -4 addr flush dev {uplink}")
+        self.space.run(f"ip link set {port} netns {to.space.name} name {there}")
+        to.space.run(f"ip link set {there} up")
+        return to._attach(box, uplink, there)
+
+    def _attach(self, box: Box, uplink: str, port: str) -> str:
+        self._plugged[box.name, uplink] = port
         self.space.run(f"ip link set {port} master lan")
         address = f"{self.network}.{next(self._hosts)}"
         box.space.run(f"ip addr add {address}/24 dev {uplink}")
@@ -68,8 +96,8 @@ class Home(Switch):
         with self.space.inside():
             subprocess.run(["nft", "-f", "-"], input=NAT.format(how=how).encode(), check=True)
 
-    def plug(self, box: Box, uplink: str = "eth0") -> str:
-        address = super().plug(box, uplink)
+    def _attach(self, box: Box, uplink: str, port: str) -> str:
+        address = super()._attach(box, uplink, port)
         box.space.run(f"ip route add default via 192.168.1.1 dev {uplink} metric 100")
         return address
 
@@ -100,3 +128,32 @@ class Internet:
 
     def remove(self) -> None:
         self.space.remove()
+
+
+class Town:
+    """All that a test makes: machines, LANs and homes, taken away in the end."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made = contextlib.ExitStack()
+        self.internet = Internet()
+        self._made.callback(self.internet.remove)
+
+    def boxes(self, *names: str) -> list[Box]:
+        """Return machines that are plugged in nowhere."""
+        return [self._keep(Box(name, self._folder)) for name in names]
+
+    def switch(self) -> Switch:
+        """Return a LAN with no router."""
+        return self._keep(Switch())
+
+    def home(self, how: str = "") -> Home:
+        """Return a LAN behind a router that translates."""
+        return self._keep(Home(self.internet, how))
+
+    def remove(self) -> None:
+        self._made.close()
+
+    def _keep(self, made: T) -> T:
+        self._made.callback(made.remove)
+        return made

@@ -2,44 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.lab.agents import Box, Talk, content, lives, meet
-from tests.lab.internet import Internet, Switch
+from tests.lab.agents import Talk, content, lives, meet
 from tests.lab.links import until
 from tests.mesh.signers import BOB, signed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from tests.lab.internet import Town
 
 pytestmark = pytest.mark.lab
 
 
-@pytest.fixture
-def stack(lab_ready: None) -> Iterator[contextlib.ExitStack]:
-    del lab_ready
-    with contextlib.ExitStack() as made:
-        yield made
-
-
-def clan(stack: contextlib.ExitStack, folder: Path, *names: str) -> list[Box]:
-    made = [Box(name, folder) for name in names]
-    for each in made:
-        stack.callback(each.remove)
-    return made
-
-
-def test_a_map_goes_from_one_to_the_next_and_a_removed_machine_is_cut_off(
-    stack: contextlib.ExitStack, tmp_path: Path
-) -> None:
+def test_a_map_goes_from_one_to_the_next_and_a_removed_machine_is_cut_off(town: Town) -> None:
     """Four in a row of acquaintance: the map is handed to one, who talks to the second alone."""
-    lan = Switch()
-    stack.callback(lan.remove)
-    boxes = clan(stack, tmp_path, "desk", "nas", "thief", "tv")
+    lan = town.switch()
+    boxes = town.boxes("desk", "nas", "thief", "tv")
     desk, nas, thief, tv = boxes
     first = signed(content(boxes))
     for each in boxes:
@@ -64,13 +44,10 @@ def test_a_map_goes_from_one_to_the_next_and_a_removed_machine_is_cut_off(
     assert not talk.answered
 
 
-def test_who_was_away_gets_the_map_over_the_lan_from_one_it_does_not_know(
-    stack: contextlib.ExitStack, tmp_path: Path
-) -> None:
+def test_who_was_away_gets_the_map_over_the_lan_from_one_it_does_not_know(town: Town) -> None:
     """Its map is too old to shake hands with, and the clan has another secret since."""
-    lan = Switch()
-    stack.callback(lan.remove)
-    old, new, gone = clan(stack, tmp_path, "old", "new", "gone")
+    lan = town.switch()
+    old, new, gone = town.boxes("old", "new", "gone")
     first = signed(content([gone, old]))
     later = signed(content([new, old]), BOB, after=[first])
     assert later.content.secrets[0] != first.content.secrets[0]
@@ -87,15 +64,10 @@ def test_who_was_away_gets_the_map_over_the_lan_from_one_it_does_not_know(
     assert gone.serial() == first.serial
 
 
-def test_a_map_comes_to_machines_with_which_nothing_is_open(
-    stack: contextlib.ExitStack, tmp_path: Path
-) -> None:
+def test_a_map_comes_to_machines_with_which_nothing_is_open(town: Town) -> None:
     """Servers that never talked: whoever has the new map wakes some, and they others."""
-    internet = Internet()
-    stack.callback(internet.remove)
-    names = ["berlin", "oslo", "rome"]
-    boxes = clan(stack, tmp_path, *names)
-    addresses = {each.name: internet.plug(each) for each in boxes}
+    boxes = town.boxes("berlin", "oslo", "rome")
+    addresses = {each.name: town.internet.plug(each) for each in boxes}
     first = meet(boxes, addresses)
     until(lambda: all(each.serial() == first.serial for each in boxes))
     second = signed(content(boxes, addresses), after=[first], made=first.made + 1)

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 from clan.mesh import digest
 from clan.mesh.agent.interfaces import PORT
+from clan.mesh.agent.reach import way
 from clan.mesh.agent.stream import Stream, listener
 from clan.mesh.chart.accept import Outcome
 from clan.mesh.errors import MeshError
-from clan.mesh.pair import Mode
 from clan.mesh.slots import inside
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from clan.mesh.agent.knowledge import Knowledge
     from clan.mesh.desire import Wish
     from clan.mesh.digest import Digest
-    from clan.mesh.pair import Pair
+    from clan.mesh.link import LinkId
     from clan.mesh.step import State
 
 PATIENCE = 20.0
@@ -124,7 +124,8 @@ class Gossip:
     def follow(self, wish: Wish, state: State, up: Mapping[str, Interface], now: float) -> None:
         """Open conversations with those who live and were not told all."""
         for name, pair in state.pairs.items():
-            if not _lives(pair):
+            link = way(pair, now)
+            if link is None:
                 self._told.pop(name, None)
                 continue
             busy = len(self._talks) >= MOST_AT_ONCE or any(t.peer == name for t in self._talks)
@@ -135,14 +136,14 @@ class Gossip:
             ):
                 continue
             self._again.pop(name, None)
-            self._open(name, pair, wish, up, now)
+            self._open(link, wish, up, now)
 
     def wake(self, wish: Wish, state: State, now: float) -> list[str]:
         """Return whom to wake now, for a map or because nobody was talked to for long."""
         top = self._known.held.top
         if now < self._carry.at or top is None:
             return []
-        cold = [name for name, pair in state.pairs.items() if pair.links and not _lives(pair)]
+        cold = [name for name, pair in state.pairs.items() if pair.links and not way(pair, now)]
         lacks = [
             name
             for name in cold
@@ -175,21 +176,18 @@ class Gossip:
                     self._say(f"{each.peer}: what it tells is refused: {fault}")
         return news
 
-    def _open(
-        self, name: str, pair: Pair, wish: Wish, up: Mapping[str, Interface], now: float
-    ) -> None:
-        path = pair.path
-        each = up.get(path.own) if path else None
-        remote = each.remotes.get(path) if each and path else None
+    def _open(self, link: LinkId, wish: Wish, up: Mapping[str, Interface], now: float) -> None:
+        each = up.get(link.own)
+        remote = each.remotes.get(link) if each else None
         if each is None or remote is None:
             return
         try:
             to = (str(remote.address), PORT, 0, each.index)
             stream = Stream.connect(each.own.interface, to, now + PATIENCE, digest.LARGEST)
         except OSError:
-            self._again[name] = now + AGAIN
+            self._again[link.peer] = now + AGAIN
             return
-        self._begin(name, wish.peers[name].identity, stream)
+        self._begin(link.peer, wish.peers[link.peer].identity, stream)
 
     def _accept(self, each: Interface, waiting: socket.socket, now: float) -> None:
         with contextlib.suppress(OSError):
@@ -279,8 +277,3 @@ class Gossip:
     def _end(self, talk: _Talk) -> None:
         talk.stream.close()
         self._talks.remove(talk)
-
-
-def _lives(pair: Pair) -> bool:
-    path = pair.links.get(pair.path) if pair.path else None
-    return pair.mode is not Mode.COLD and path is not None and path.alive_since is not None

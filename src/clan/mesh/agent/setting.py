@@ -33,6 +33,8 @@ class Setting:
     """Where it answers."""
     streams: Path
     """Where the process of its TLS streams answers."""
+    journal: Path
+    """Where it writes what it observed and decided."""
 
     @property
     def prefix(self) -> IPv6Network:
@@ -54,6 +56,7 @@ def read(instance: str, root: Path) -> Setting:
         state=root / STATE / instance,
         socket=root / RUN / f"mesh-{instance}.sock",
         streams=root / RUN / f"mesh-{instance}-tls.sock",
+        journal=root / RUN / f"mesh-{instance}.journal",
     )
     fields.end()
     return found

@@ -2,6 +2,7 @@
 
 born PATH               make this machine's identity, unless it is there; print its public half
 run INSTANCE            be the agent
+tls INSTANCE            keep the streams for machines that get nothing out but TCP 443
 take INSTANCE           take in the maps on standard input, and tell the agent; print what came of
                         each
 tell INSTANCE [HASH…]   print which maps and records are here, and the maps that are not named
@@ -43,7 +44,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--root", type=Path, default=Path("/"))
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("born").add_argument("path", type=Path)
-    for name in ("run", "take", "tell", "ask", "doors"):
+    for name in ("run", "take", "tell", "ask", "doors", "tls"):
         commands.add_parser(name).add_argument("instance")
     commands.choices["tell"].add_argument("known", nargs="*")
     leaves = commands.add_parser("leave")
@@ -76,6 +77,18 @@ def _run(given: setting.Setting) -> None:
         agent.start()
         while True:
             agent.turn()
+
+
+def _tls(given: setting.Setting) -> None:
+    # Imported here: the agent, of which there is one on every machine, does without.
+    from clan.mesh.tls.service import Service
+
+    service = Service(given, _print)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with contextlib.closing(service):
+        service.start()
+        while True:
+            service.turn()
 
 
 def _take(given: setting.Setting) -> None:
@@ -120,7 +133,7 @@ def _print(text: str) -> None:
     print(text, flush=True)  # noqa: T201 (its answer, or the journal)
 
 
-COMMANDS = {"run": _run, "take": _take, "ask": _ask, "doors": _doors}
+COMMANDS = {"run": _run, "take": _take, "ask": _ask, "doors": _doors, "tls": _tls}
 
 if __name__ == "__main__":
     main()

@@ -29,6 +29,8 @@ class Setting:
     """A folder of its own, for root alone."""
     socket: Path
     """Where it answers."""
+    streams: Path
+    """Where the process of its TLS streams answers."""
     journal: Path
     """Where it writes what it observed and decided."""
 
@@ -67,6 +69,7 @@ def read(instance: str, root: Path) -> Setting:
         identity=root / fields.text("identity", 4096).lstrip("/"),
         state=root / STATE / instance,
         socket=root / RUN / f"mesh-{instance}.sock",
+        streams=root / RUN / f"mesh-{instance}-tls.sock",
         journal=root / RUN / f"mesh-{instance}.journal",
     )
     fields.end()

@@ -203,4 +203,4 @@ class Talk:
 
 def lives(one: Box, other: Box) -> dict[str, Any]:
     """Wait until a pair has a path that lives, and return it as one end sees it."""
-    return until(lambda: one.path(other.name), 60)
+    return until(lambda: one.path(other.name) or {}, 60)

@@ -46,7 +46,6 @@ def test_a_silent_cut_of_the_path_is_gone_round(pair: tuple[Box, Box]) -> None:
     for each in pair:
         each.cut(path["uplink"])
     talk.go(6)
-    print("gap", talk.gap())
     assert talk.gap() < 5 * BOUND
     assert lives(one, other)["uplink"] != path["uplink"]
     for each in pair:
@@ -63,7 +62,6 @@ def test_a_cable_that_is_pulled_costs_a_moment(pair: tuple[Box, Box]) -> None:
     talk.go(2)
     one.space.run(f"ip link set {path['uplink']} down")
     talk.go(3)
-    print("gap", talk.gap())
     assert talk.gap() < 5 * MOMENT
     one.space.run(f"ip link set {path['uplink']} up")
     until(lambda: one.alive(other.name) == 2)
@@ -81,10 +79,9 @@ def test_without_its_agent_a_machine_is_reached_and_the_next_one_goes_on(
     talk.go(1)
     one.start()
     talk.go(4)
-    print("gap", talk.gap())
     assert talk.gap() < BOUND
     talk.close()
-    assert until(lambda: one.path(other.name))["id"] == path["id"]
+    assert lives(one, other)["id"] == path["id"]
 
 
 def test_what_is_taken_away_comes_back(pair: tuple[Box, Box]) -> None:

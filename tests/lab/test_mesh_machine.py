@@ -169,14 +169,14 @@ done(1)
 """
 
 
-def let_in(lab: Lab, machine: str, *ports: tuple[int, str]) -> None:
+def let_in(lab: Lab, machine: str, *ports: tuple[str, int, str]) -> None:
     on(lab, machine, LET_IN.format(ports=list(ports)))
 
 
 def test_ufw_lets_the_mesh_in_and_keeps_what_is_others(lab: Lab) -> None:
     shell(lab, "ufw", "apt-get -qq update && apt-get -qq -y install ufw iptables >/dev/null")
     shell(lab, "ufw", "ufw allow 22/tcp && ufw --force enable")
-    let_in(lab, "ufw", (51001, ""), (7777, "clan1"))
+    let_in(lab, "ufw", ("udp", 51001, ""), ("udp", 7777, "clan1"))
     shown = shell(lab, "ufw", "ufw show added")
     assert "ufw allow 51001/udp comment 'clan'" in shown
     assert "ufw allow in on clan1 to any port 7777 proto udp comment 'clan'" in shown
@@ -189,7 +189,7 @@ def test_ufw_lets_the_mesh_in_and_keeps_what_is_others(lab: Lab) -> None:
 def test_firewalld_lets_the_mesh_in(lab: Lab) -> None:
     shell(lab, "firewalld", "apt-get -qq update && apt-get -qq -y install firewalld >/dev/null")
     shell(lab, "firewalld", "systemctl start firewalld && firewall-cmd --state")
-    let_in(lab, "firewalld", (51001, ""))
+    let_in(lab, "firewalld", ("udp", 51001, ""))
     for when in ("", "--permanent"):
         assert "51001/udp" in shell(lab, "firewalld", f"firewall-cmd {when} --list-ports")
     let_in(lab, "firewalld")

@@ -143,13 +143,13 @@ def remove() -> None:
     run(["nft", "-f", "-"], stdin=f"table inet {TABLE} {{}}\ndelete table inet {TABLE}\n".encode())
 
 
-def let_in(ports: Iterable[tuple[int, str]], *, record: Path = OPENED) -> None:
-    """Have ufw and firewalld, where they rule, let in these UDP ports and no more of ours.
+def let_in(ports: Iterable[tuple[str, int, str]], *, record: Path = OPENED) -> None:
+    """Have ufw and firewalld, where they rule, let in these ports and no more of ours.
 
-    Each comes with the one interface it is for, or with an empty name. Raises StepError.
+    Each is `udp` or `tcp`, its number, and the one interface it is for, or an empty name. Raises
+    StepError.
     """
-    opened = [("udp", str(port), interface) for port, interface in ports]
-    firewalls.settle(record, opened)
+    firewalls.settle(record, [(protocol, str(port), name) for protocol, port, name in ports])
 
 
 class Watch:

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from ipaddress import ip_interface, ip_network
 from typing import TYPE_CHECKING
 
-from clan.mesh.agent import firewall, marks, uplinks
+from clan.mesh.agent import firewall, lan, marks, uplinks
 from clan.mesh.agent.firewall import Entry, Guard
+from clan.mesh.agent.interfaces import PORT
 from clan.mesh.agent.rtnetlink import MAIN, UNREACHABLE, Route
+from clan.mesh.link import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from ipaddress import IPv6Network
     from pathlib import Path
 
@@ -41,7 +43,7 @@ class Ground:
         self._prefix = prefix
         self._opened = opened
         self._guard: Guard | None = None
-        self._ports: list[tuple[int, str]] | None = None
+        self._ports: list[tuple[str, int, str]] | None = None
 
     def settle(
         self,
@@ -96,7 +98,7 @@ class Ground:
         if guard != self._guard:
             firewall.uphold(guard)
             self._guard = guard
-        ports = sorted((each.own.port, each.own.slot.uplink) for each in interfaces)
+        ports = sorted({*_outside(interfaces), *_inside(interfaces)})
         if ports != self._ports:
             firewall.let_in(ports, record=self._opened)
             self._ports = ports
@@ -133,6 +135,22 @@ class Ground:
                 if name in wish.peers:
                     found += _routes_to(wish.member, wish.peers[name], way)
         return found
+
+
+def _outside(interfaces: Iterable[Interface]) -> Iterator[tuple[str, int, str]]:
+    """Yield what is let in by uplinks: WireGuard, and on LANs the calls and the map."""
+    for each in interfaces:
+        yield "udp", each.own.port, each.own.slot.uplink
+        if each.own.slot.kind is Kind.LAN:
+            yield "udp", lan.PORT, each.own.slot.uplink
+            yield "tcp", lan.PORT, each.own.slot.uplink
+
+
+def _inside(interfaces: Iterable[Interface]) -> Iterator[tuple[str, int, str]]:
+    """Yield what is let in by links: what agents say to each other."""
+    for each in interfaces:
+        yield "udp", PORT, each.own.interface
+        yield "tcp", PORT, each.own.interface
 
 
 def _routes_to(own: Member, peer: Member, way: Way) -> list[Route]:

@@ -19,16 +19,18 @@ from clan.mesh.agent import marks, probes, wireguard
 from clan.mesh.agent.kernel import LEAST_MTU, TUN, WIREGUARD
 from clan.mesh.agent.probes import Prober
 from clan.mesh.agent.wireguard import Change, fingerprint
-from clan.mesh.link import LinkId  # noqa: TC001 (a dataclass)
+from clan.mesh.desire import Sight
+from clan.mesh.link import Kind, LinkId
 from clan.mesh.slots import NAMES, inside
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from clan.mesh.agent.kernel import Kernel
     from clan.mesh.agent.rtnetlink import IpNetwork
     from clan.mesh.agent.uplinks import Attachment
     from clan.mesh.agent.wireguard import Peer, Wireguard
+    from clan.mesh.chart.links import LinkRecord
     from clan.mesh.desire import Member, Remote, Wish
     from clan.mesh.link import Endpoint
     from clan.mesh.slots import Own
@@ -142,6 +144,23 @@ class Interfaces:
             prober=Prober(own.interface, address, PORT),
         )
 
+    def sights(self, records: Mapping[bytes, LinkRecord], now: float) -> Iterator[Sight]:
+        """Yield where peers were found on LANs by an earlier process. Raises OSError."""
+        ends = {end.key: (who, end.id) for who, each in records.items() for end in each.interfaces}
+        for each in self.up.values():
+            if each.own.slot.kind is not Kind.LAN:
+                continue
+            for key, peer in each.wireguard.read().peers.items():
+                if key in ends and peer.endpoint is not None:
+                    identity, id_ = ends[key]
+                    yield Sight(
+                        identity=identity,
+                        uplink=each.own.slot.uplink,
+                        interface=id_,
+                        address=peer.endpoint.address,
+                        at=now,
+                    )
+
     def paths(self, wish: Wish) -> dict[str, LinkId]:
         """Return which links the peers' routes go by, as an earlier process left them."""
         routes = {route.to: route.index for route in self._kernel.routes() if route.index}
@@ -218,6 +237,12 @@ class Interfaces:
         allowed = frozenset({ip_network(remote.address), *_for_life(member)})
         each.wireguard.change([Change(key=remote.key, allowed=allowed)])
         return each.index
+
+    def hold(self, link: LinkId, every: int) -> None:
+        """Let WireGuard hold a link open: seconds, 0 for never. Raises OSError."""
+        each, remote = self._of(link)
+        if each is not None and remote is not None:
+            each.wireguard.change([Change(key=remote.key, keepalive=every)])
 
     def received(self, link: LinkId) -> int | None:
         """Return the bytes that WireGuard has received of a link. Raises OSError."""

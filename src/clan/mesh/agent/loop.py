@@ -9,29 +9,24 @@ from __future__ import annotations
 import math
 import select
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from clan.machine.system import StepError
-from clan.mesh import announce, identity, seal, slots, wire
-from clan.mesh.agent import uplinks
+from clan.mesh import wire
 from clan.mesh.agent.firewall import GROUP, Watch
 from clan.mesh.agent.ground import Ground, Way
-from clan.mesh.agent.interfaces import Interfaces, PortTakenError
+from clan.mesh.agent.here import Here
+from clan.mesh.agent.interfaces import Interfaces
 from clan.mesh.agent.kernel import Events, Kernel
-from clan.mesh.agent.lans import Lans
+from clan.mesh.agent.knowledge import Knowledge
+from clan.mesh.agent.nearby import Nearby
 from clan.mesh.agent.netlink import OverrunError
 from clan.mesh.agent.nflog import FirstPackets
 from clan.mesh.agent.report import report
 from clan.mesh.agent.status import Status
-from clan.mesh.chart import links
-from clan.mesh.chart.links import LinkRecord
-from clan.mesh.chart.store import Store
-from clan.mesh.desire import Known, Sight, Wish, desire
-from clan.mesh.errors import MeshError
+from clan.mesh.desire import Known, Wish, desire
 from clan.mesh.exchange import (
     Call,
-    Called,
     Counters,
     Decision,
     Desired,
@@ -40,24 +35,20 @@ from clan.mesh.exchange import (
     Resumed,
     Send,
     SetEndpoint,
+    SetKeepalive,
     SetRoute,
     Traffic,
-    UplinkChanged,
 )
 from clan.mesh.pair import Pair
-from clan.mesh.records import Records
 from clan.mesh.step import State, step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from ipaddress import IPv4Address, IPv6Address
 
-    from clan.mesh.agent.lan import Announcement, Lan
     from clan.mesh.agent.setting import Setting
-    from clan.mesh.agent.uplinks import Attachment
     from clan.mesh.exchange import Action, Event
     from clan.mesh.link import LinkId
-    from clan.mesh.slots import Own
 
 INSIDE = 48
 """Bytes of the IPv6 and UDP headers of a message inside a link."""
@@ -65,8 +56,6 @@ LOOK_EVERY = 0.05
 """Seconds between two looks at this machine's network, when one change follows another."""
 TRY_AGAIN = 5.0
 """Seconds until something that could not be had is tried again."""
-MOST_SIGHTS = 4
-"""Places at which one machine is held to have been heard on one LAN."""
 ASLEEP = 2.0
 """Seconds by which the clock that counts sleep gains on the other when the machine slept."""
 ROUNDS = 4
@@ -81,30 +70,20 @@ class Agent:
     """The agent. `say` writes a line for people. Raises OSError, MeshError where it cannot be."""
 
     def __init__(self, setting: Setting, say: Callable[[str], None]) -> None:
-        self._setting = setting
         self._say = say
-        self._key = identity.read(setting.identity)
-        setting.state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._store = Store(setting.state, setting.root)
-        self._held = self._store.held()
-        self._records = Records(setting.state / "records")
-        self._known_slots = self._read_slots()
-        self._own: tuple[Own, ...] = ()
+        self._known = Knowledge(setting)
         self._kernel = Kernel()
         self._events = Events()
         self._watch = Watch()
         self._first = FirstPackets(GROUP)
-        self._interfaces = Interfaces(self._kernel, self._key.public, say)
+        self._here = Here(self._kernel, setting.state / "slots", say)
+        self._interfaces = Interfaces(self._kernel, self._known.key.public, say)
         self._ground = Ground(self._kernel, setting.prefix, setting.state / "opened.json")
-        self._lans = Lans(self._payload)
+        self._nearby = Nearby(self._known, say)
         self._status = Status(setting.socket)
-        self._attachments: tuple[Attachment, ...] = ()
-        self._metered: frozenset[str] = frozenset()
-        self._sights: tuple[Sight, ...] = ()
         self._wish = Wish(desired=Desired(name=""))
         self._state = State()
         self._observed: list[Event] = []
-        self._wanted: set[bytes] = set()
         self._look_at = -math.inf
         self._looked = -math.inf
         self._slept = _slept()
@@ -113,16 +92,13 @@ class Agent:
     def close(self) -> None:
         """Let go of everything; what was made in the kernel stays."""
         self._interfaces.close()
-        self._lans.close()
+        self._nearby.close()
         for each in (self._events, self._watch, self._first, self._status, self._kernel):
             each.close()
 
     def start(self) -> None:
         """Take up what an earlier process left, and go on from there."""
-        self._take_records()
-        self._look()
-        paths = self._interfaces.paths(self._wish)
-        self._state = State(pairs={name: Pair(path=path) for name, path in paths.items()})
+        self._look(first=True)
         self._decide()
 
     def turn(self) -> None:
@@ -135,26 +111,19 @@ class Agent:
         for interface in self._interfaces.up.values():
             self._hear(interface.own.id)
         self._decide()
-        self._lans.turn(time.monotonic())
-
-    def reload(self) -> None:
-        """Look at the map on the disk anew: somebody gave this machine another one."""
-        self._held = self._store.held()
-        self._take_records()
-        self._wish_again()
-        self._lans.ask(time.monotonic())
+        self._nearby.turn(time.monotonic())
 
     # What there is.
 
     def _wait(self) -> set[int]:
         """Wait until something can be read or is due; return what can be read."""
         readers: list[_Readable] = [self._events, self._watch, self._first, self._status]
-        readers += [each for _, each in self._lans.sockets()]
+        readers += [each for _, each in self._nearby.sockets()]
         readers += [each.prober for each in self._interfaces.up.values()]
         poll = select.poll()
         for each in readers:
             poll.register(each.fileno(), select.POLLIN)
-        due = min(self._state.wake, self._look_at, self._lans.due())
+        due = min(self._state.wake, self._look_at, self._nearby.due())
         left = max(0.0, due - time.monotonic())
         # Rounded up: woken a little too early, it would ask and find nothing to do.
         found = poll.poll(None if math.isinf(left) else math.ceil(left * 1000))
@@ -166,7 +135,7 @@ class Agent:
         if slept - self._slept > ASLEEP:
             self._observed.append(Resumed(at=now))
             self._look_soon(now)
-            self._lans.ask(now)
+            self._nearby.ask(now)
         self._slept = slept
         try:
             if self._events.fileno() in readable and self._is_news():
@@ -179,9 +148,11 @@ class Agent:
             self._look_soon(now)
         if self._first.fileno() in readable:
             self._told(self._first.addresses(), now)
-        for uplink, lan in list(self._lans.sockets()):
-            if lan.fileno() in readable:
-                self._overhear(uplink, lan, now)
+        for uplink, lan in list(self._nearby.sockets()):
+            if lan.fileno() in readable and self._nearby.hear(uplink, lan, now):
+                self._wish_again()
+        self._observed += self._nearby.called
+        self._nearby.called.clear()
         if self._status.fileno() in readable:
             self._status.turn(self._answer)
 
@@ -224,22 +195,24 @@ class Agent:
 
     # What is wanted.
 
-    def _look(self) -> None:
+    def _look(self, *, first: bool = False) -> None:
         """Look at this machine's network, and have all that follows from it."""
         self._looked = time.monotonic()
         self._look_at = math.inf
         try:
-            before = self._attachments
-            self._attachments = self._look_around()
-            self._compare(before)
-            self._decide()
-            self._settle_slots()
-            self._lans.settle(self._attachments, time.monotonic())
-            self._publish()
-            self._wish_again(anyway=True)
-            metered = uplinks.metered()
-            if metered != self._metered:
-                self._metered = metered
+            self._observed += self._here.look(self._looked)
+            if not first:
+                self._decide()  # what is lost is left before anything else is done
+            self._here.settle(self._interfaces)
+            self._nearby.settle(
+                self._here.attachments, self._here.slots, self._here.moved, self._looked
+            )
+            if self._known.publish((own.published for own in self._here.slots), ()):
+                self._nearby.ask(self._looked)
+            if first:
+                self._take_up()
+            self._settle(self._desire())
+            if self._here.look_what_costs():
                 self._look_soon(time.monotonic())
             self._last_fault = ""
         except (OSError, StepError) as fault:
@@ -248,187 +221,49 @@ class Agent:
             self._last_fault = str(fault)
             self._look_at = time.monotonic() + TRY_AGAIN
 
-    def _look_around(self) -> tuple[Attachment, ...]:
-        interfaces = self._kernel.interfaces().values()
-        ours = {each.name for each in interfaces if each.name.startswith(slots.NAMES)}
-        return tuple(
-            uplinks.attachments(
-                interfaces,
-                self._kernel.addresses(),
-                self._kernel.routes(),
-                self._metered,
-                ours,
-            )
-        )
+    def _take_up(self) -> None:
+        """Go on with the links and paths of an earlier process. Raises OSError."""
+        self._nearby.remember(self._interfaces.sights(self._known.records, self._looked))
+        paths = self._interfaces.paths(self._desire())
+        self._state = State(pairs={name: Pair(path=path) for name, path in paths.items()})
 
-    def _compare(self, before: tuple[Attachment, ...]) -> None:
-        """Tell what became of uplinks, and forget who was heard on a LAN that is another one."""
-        known = {each.name: each for each in before}
-        now = time.monotonic()
-        changed = set()
-        for each in self._attachments:
-            old = known.get(each.name)
-            up = each.works and bool(each.addresses)
-            was_up = old is not None and old.works and bool(old.addresses)
-            other = old is not None and _where(old) != _where(each)
-            if up != was_up or (up and other):
-                self._observed.append(UplinkChanged(uplink=each.name, up=up, at=now))
-            if other and up and old is not None and old.addresses:
-                changed.add(each.name)
-        names = {each.name for each in self._attachments}
-        self._sights = tuple(
-            each for each in self._sights if each.uplink in names and each.uplink not in changed
-        )
-
-    def _settle_slots(self) -> None:
-        """Have an interface for each slot that there is now."""
-        there = slots.present(self._known_slots, self._attachments)
-        settled = slots.settle(self._known_slots, there, slots.drawn())
-        self._remember(settled)
-        for _ in range(ROUNDS):
-            self._own = slots.in_use(self._known_slots, set(there))
-            try:
-                self._interfaces.have(self._own, self._attachments)
-            except PortTakenError as fault:
-                self._say(f"{fault.own.interface}: {fault}; it gets another one")
-                fresh = next(slots.drawn())
-                self._remember(slots.moved(self._known_slots, fault.own, fresh.port, ()))
-            else:
-                return
-
-    def _remember(self, settled: tuple[Own, ...]) -> None:
-        if settled != self._known_slots:
-            slots.keep(self._setting.state / "slots", settled)
-            self._known_slots = settled
-
-    def _read_slots(self) -> tuple[Own, ...]:
-        try:
-            return slots.load(self._setting.state / "slots")
-        except MeshError as fault:
-            self._say(f"{fault}: all interfaces get new keys and ports")
-            return ()
-
-    def _take_records(self) -> None:
-        content = self._held.view.content
-        if self._records.take_all(content.machines):
-            self._records.keep(content.identities | {self._key.public})
-
-    def _publish(self) -> None:
-        """Sign what others are to know of the interfaces, when it has changed."""
-        mine = self._records.held.get(self._key.public)
-        interfaces = tuple(own.published for own in self._own)
-        if mine is not None and mine.interfaces == interfaces:
-            return
-        serial = max((mine.serial if mine else 0) + 1, int(time.time()))
-        record = LinkRecord(identity=self._key.public, serial=serial, interfaces=interfaces)
-        self._records.take(self._key.public, links.publish(record, self._key).raw)
-        self._records.keep(self._held.view.content.identities | {self._key.public})
-        self._lans.ask(time.monotonic())
-
-    def _wish_again(self, *, anyway: bool = False) -> None:
-        """Work out what is wanted now, and let in who is wanted. Raises OSError, StepError."""
-        wish = desire(
+    def _desire(self) -> Wish:
+        """Work out what is wanted now."""
+        return desire(
             Known(
-                identity=self._key.public,
-                prefix=self._setting.prefix,
-                view=self._held.view,
-                records=self._records.held,
-                own=self._own,
-                attachments=self._attachments,
-                sights=self._sights,
+                identity=self._known.key.public,
+                prefix=self._known.prefix,
+                view=self._known.view,
+                records=self._known.records,
+                own=self._here.slots,
+                attachments=self._here.attachments,
+                sights=self._nearby.sights,
             )
         )
-        if wish == self._wish and not anyway:
-            return
+
+    def _settle(self, wish: Wish) -> None:
+        """Let in who is wanted, and have what that needs. Raises OSError, StepError."""
         self._wish = wish
-        self._interfaces.admit(wish, self._paths())
-        self._ground.settle(wish, self._interfaces.up.values(), self._attachments, self._ways())
-
-    def _paths(self) -> dict[str, LinkId]:
-        return {name: pair.path for name, pair in self._state.pairs.items() if pair.path}
-
-    def _ways(self) -> dict[str, Way]:
-        """Return where the routes lead by what was decided last."""
-        return {
-            name: Way(index=self._interfaces.up[pair.path.own].index, mtu=pair.mtu)
-            for name, pair in self._state.pairs.items()
-            if pair.path is not None and pair.path.own in self._interfaces.up
+        pairs = self._state.pairs
+        paths = {name: pair.path for name, pair in pairs.items() if pair.path}
+        self._interfaces.admit(wish, paths)
+        up = self._interfaces.up
+        ways = {
+            name: Way(index=up[path.own].index, mtu=pairs[name].mtu)
+            for name, path in paths.items()
+            if path.own in up
         }
+        self._ground.settle(wish, up.values(), self._here.attachments, ways)
 
-    # What others call out.
-
-    def _payload(self, uplink: str, asks: bool, whole: bool) -> bytes | None:
-        """Return what this machine calls out on an uplink's LAN."""
-        secrets = self._held.view.content.secrets
-        mine = self._records.held.get(self._key.public)
-        top = self._held.top
-        if not secrets or mine is None or top is None:
-            return None
-        own = (e for e in self._own if e.slot.uplink == uplink and e.slot.kind == "lan")
-        call = announce.Call(
-            identity=self._key.public,
-            at=next((each.id for each in own), ""),
-            serial=mine.serial,
-            record=mine.raw if whole else b"",
-            map=top.order,
-            asks=asks,
-            calls=tuple(sorted(self._wanted))[: announce.MOST_CALLED],
-        )
-        return seal.announce(secrets[0].key, announce.write(call))
-
-    def _overhear(self, uplink: str, lan: Lan, now: float) -> None:
-        changed = [self._take_call(uplink, each, now) for each in self._lans.heard(lan)]
-        if any(changed):
-            try:
-                self._wish_again()
-            except (OSError, StepError):
-                self._look_soon(now)  # which says what is the matter
-
-    def _take_call(self, uplink: str, announcement: Announcement, now: float) -> bool:
-        """Take in what was called out; say whether somebody may be found elsewhere now."""
-        content = self._held.view.content
-        opened = seal.recognise(content.secrets, announcement.data, time.time())
-        if opened is None or not opened.is_current or not opened.payload:
-            return False
+    def _wish_again(self) -> None:
+        """Have what follows from something new about others."""
+        wish = self._desire()
+        if wish == self._wish:
+            return
         try:
-            call = announce.read(opened.payload)
-            if call.identity == self._key.public or call.identity not in content.identities:
-                return False
-            newer = bool(call.record) and self._records.take(call.identity, call.record)
-        except MeshError as fault:
-            self._say(f"a call from {announcement.source}: {fault}")
-            return False
-        if newer:
-            self._records.keep(content.identities | {self._key.public})
-        held = self._records.held.get(call.identity)
-        if call.asks:
-            self._lans.answer(uplink, now)
-        elif held is None or held.serial < call.serial:
-            self._lans.ask(now)
-        if self._key.public in call.calls:
-            name = next(e.name for e in content.machines if e.identity == call.identity)
-            self._observed.append(Called(peer=name, at=now))
-        sight = Sight(
-            identity=call.identity,
-            uplink=uplink,
-            interface=call.at,
-            address=announcement.source,
-            at=now,
-        )
-        return self._see(sight) or newer
-
-    def _see(self, sight: Sight) -> bool:
-        """Note where somebody was heard; say whether that is new."""
-        same = [
-            each
-            for each in self._sights
-            if (each.identity, each.uplink) == (sight.identity, sight.uplink)
-        ]
-        before = [replace(each, at=sight.at) for each in same]
-        others = tuple(each for each in self._sights if each not in same)
-        known = [each for each, as_now in zip(same, before, strict=True) if as_now != sight]
-        self._sights = (sight, *known[: MOST_SIGHTS - 1], *others)
-        return sight not in before
+            self._settle(wish)
+        except (OSError, StepError):
+            self._look_soon(time.monotonic())  # which says what is the matter
 
     # What is to be done.
 
@@ -456,16 +291,12 @@ class Agent:
                     self._ground.lead(self._wish, peer, Way(index=index, mtu=mtu))
                 case SetEndpoint(link=link, endpoint=endpoint):
                     self._interfaces.look(link, endpoint)
+                case SetKeepalive(link=link, every=every):
+                    self._interfaces.hold(link, every)
                 case ReadCounters(link=link):
-                    received = self._interfaces.received(link)
-                    if received is not None:
-                        now = time.monotonic()
-                        self._observed.append(Counters(link=link, received=received, at=now))
+                    self._count(link)
                 case Call(peer=peer):
-                    self._wanted.add(self._wish.peers[peer].identity)
-                    self._lans.call(time.monotonic())
-                    self._lans.turn(time.monotonic())
-                    self._wanted.clear()
+                    self._nearby.call(self._wish.peers[peer].identity, time.monotonic())
                 case Decision(peer=peer, what=what, why=why):
                     self._say(f"{peer}: {what}: {why}")
         except OSError as fault:
@@ -473,13 +304,25 @@ class Agent:
             self._say(f"{type(action).__name__}: {fault}")
             self._look_soon(time.monotonic() + LOOK_EVERY)
 
+    def _count(self, link: LinkId) -> None:
+        received = self._interfaces.received(link)
+        if received is not None:
+            now = time.monotonic()
+            self._observed.append(Counters(link=link, received=received, at=now))
+
+    def _reload(self) -> None:
+        """Look at the map on the disk anew. Raises OSError, StepError, MeshError."""
+        self._known.reload()
+        self._settle(self._desire())
+        self._nearby.ask(time.monotonic())
+
     def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
         match question.get("ask"):
             case "status":
-                return report(self._wish, self._state, self._held, time.monotonic())
+                return report(self._wish, self._state, self._known.held, time.monotonic())
             case "reload":
                 try:
-                    self.reload()
+                    self._reload()
                 except (OSError, StepError) as fault:
                     return {"error": str(fault)}
                 return {}
@@ -489,8 +332,3 @@ class Agent:
 def _slept() -> float:
     """Return the seconds that this machine has slept since it was booted."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
-
-
-def _where(each: Attachment) -> object:
-    """Return what says that an uplink is still in the same network."""
-    return each.index, frozenset(each.addresses), {route.gateway for route in each.defaults}

@@ -1,0 +1,106 @@
+"""Where this machine is: the networks that it is attached to, and the slots that they give.
+
+It looks at what the kernel has, says what has become of uplinks, and keeps what each slot was given
+on the disk. Interfaces are made elsewhere, from these slots.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from clan.mesh import slots
+from clan.mesh.agent import uplinks
+from clan.mesh.agent.interfaces import PortTakenError
+from clan.mesh.errors import MeshError
+from clan.mesh.exchange import UplinkChanged
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from clan.mesh.agent.interfaces import Interfaces
+    from clan.mesh.agent.kernel import Kernel
+    from clan.mesh.agent.uplinks import Attachment
+    from clan.mesh.slots import Own
+
+TRIES = 4
+"""Ports in a row that somebody else may have."""
+
+
+class Here:
+    """This machine's; `file` is where its slots are remembered."""
+
+    def __init__(self, kernel: Kernel, file: Path, say: Callable[[str], None]) -> None:
+        self._kernel = kernel
+        self._file = file
+        self._say = say
+        self._metered: frozenset[str] = frozenset()
+        self._remembered = self._read()
+        self.attachments: tuple[Attachment, ...] = ()
+        self.slots: tuple[Own, ...] = ()
+        """Those in use, by their ids."""
+        self.moved: frozenset[str] = frozenset()
+        """Uplinks that the last look found in another network than the one before."""
+
+    def look(self, now: float) -> list[UplinkChanged]:
+        """Look at the kernel's interfaces, and say what became of uplinks. Raises OSError."""
+        before = {each.name: each for each in self.attachments}
+        interfaces = self._kernel.interfaces().values()
+        ours = {each.name for each in interfaces if each.name.startswith(slots.NAMES)}
+        self.attachments = tuple(
+            uplinks.attachments(
+                interfaces, self._kernel.addresses(), self._kernel.routes(), self._metered, ours
+            )
+        )
+        changed, moved = [], set()
+        for each in self.attachments:
+            old = before.get(each.name)
+            up, was_up = _is_up(each), old is not None and _is_up(old)
+            other = old is not None and _where(old) != _where(each)
+            if up != was_up or (up and other):
+                changed.append(UplinkChanged(uplink=each.name, up=up, at=now))
+            if other and up and old is not None and old.addresses:
+                moved.add(each.name)
+        self.moved = frozenset(moved | before.keys() - {each.name for each in self.attachments})
+        return changed
+
+    def look_what_costs(self) -> bool:
+        """Ask what is metered; say whether that is another answer than the last time."""
+        before, self._metered = self._metered, uplinks.metered()
+        return before != self._metered
+
+    def settle(self, interfaces: Interfaces) -> None:
+        """Have an interface for each slot that there is now. Raises OSError, StepError."""
+        there = slots.present(self._remembered, self.attachments)
+        self._remember(slots.settle(self._remembered, there, slots.drawn()))
+        for _ in range(TRIES):
+            self.slots = slots.in_use(self._remembered, set(there))
+            try:
+                interfaces.have(self.slots, self.attachments)
+            except PortTakenError as fault:
+                self._say(f"{fault.own.interface}: {fault}; it gets another one")
+                fresh = next(slots.drawn())
+                self._remember(slots.moved(self._remembered, fault.own, fresh.port, ()))
+            else:
+                return
+
+    def _remember(self, settled: tuple[Own, ...]) -> None:
+        if settled != self._remembered:
+            slots.keep(self._file, settled)
+            self._remembered = settled
+
+    def _read(self) -> tuple[Own, ...]:
+        try:
+            return slots.load(self._file)
+        except MeshError as fault:
+            self._say(f"{fault}: all interfaces get new keys and ports")
+            return ()
+
+
+def _is_up(each: Attachment) -> bool:
+    return each.works and bool(each.addresses)
+
+
+def _where(each: Attachment) -> object:
+    """Return what says that an uplink is still in the same network."""
+    return each.index, frozenset(each.addresses), {route.gateway for route in each.defaults}

@@ -1,0 +1,107 @@
+"""What this machine knows of its clan: its own key, the maps it holds, and everyone's interfaces.
+
+All of it is verified before it is taken in, wherever it came from, and is on the disk at once.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from clan.mesh import identity
+from clan.mesh.chart import links
+from clan.mesh.chart.accept import Outcome
+from clan.mesh.chart.links import LinkRecord
+from clan.mesh.chart.store import Store
+from clan.mesh.records import Records
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from clan.mesh.agent.setting import Setting
+    from clan.mesh.chart.accept import Held, Verdict
+    from clan.mesh.chart.content import Content, Machine
+    from clan.mesh.chart.forks import View
+    from clan.mesh.chart.links import PublishedInterface
+
+
+class Knowledge:
+    """An instance's. Raises OSError, MeshError where it cannot be read."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.key = identity.read(setting.identity)
+        self.prefix = setting.prefix
+        setting.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._store = Store(setting.state, setting.root)
+        self._records = Records(setting.state / "records")
+        self.held: Held
+        self.view: View
+        self.reload()
+
+    @property
+    def content(self) -> Content:
+        """What the map says; what holds, in a fork."""
+        return self.view.content
+
+    @property
+    def records(self) -> Mapping[bytes, LinkRecord]:
+        """The latest of each member, by identity."""
+        return self._records.held
+
+    @property
+    def own_record(self) -> LinkRecord | None:
+        """What this machine told last of its interfaces."""
+        return self.records.get(self.key.public)
+
+    def machine(self, identity: bytes) -> Machine | None:
+        """Return a member by its identity."""
+        return next((each for each in self.content.machines if each.identity == identity), None)
+
+    def reload(self) -> None:
+        """Look at the disk anew: somebody may have given this machine another map.
+
+        Raises OSError, MeshError.
+        """
+        self._hold(self._store.held())
+
+    def offer(self, chart: bytes) -> Verdict:
+        """Take in a map if it is to be had. Raises OSError, MeshError."""
+        verdict = self._store.offer(chart)
+        if verdict.outcome in {Outcome.NEWER, Outcome.FORK}:
+            self._hold(verdict.held)
+        return verdict
+
+    def take(self, identity: bytes, record: bytes) -> bool:
+        """Take in a member's record of interfaces; say whether it was newer. Raises MeshError.
+
+        This machine's own is its own doing, and no other's to bring back.
+        """
+        if identity == self.key.public or identity not in self.content.identities:
+            return False
+        newer = self._records.take(identity, record)
+        if newer:
+            self._keep()
+        return newer
+
+    def publish(self, interfaces: Iterable[PublishedInterface], relays: Iterable[str]) -> bool:
+        """Sign what others are to know of this machine; say whether it is new. Raises OSError."""
+        mine = self.own_record
+        interfaces, relays = tuple(interfaces), tuple(relays)
+        if mine is not None and (mine.interfaces, mine.relays) == (interfaces, relays):
+            return False
+        # Above what was told before this disk was lost, if the clock goes right.
+        serial = max((mine.serial if mine else 0) + 1, int(time.time()))
+        record = LinkRecord(
+            identity=self.key.public, serial=serial, interfaces=interfaces, relays=relays
+        )
+        self._records.take(self.key.public, links.publish(record, self.key).raw)
+        self._keep()
+        return True
+
+    def _hold(self, held: Held) -> None:
+        self.held, self.view = held, held.view
+        if self._records.take_all(held.view.content.machines):
+            self._keep()
+
+    def _keep(self) -> None:
+        self._records.keep(self.content.identities | {self.key.public})

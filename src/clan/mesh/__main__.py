@@ -3,6 +3,7 @@
 born PATH        make this machine's identity, unless it is there; print its public half
 run INSTANCE     be the agent
 take INSTANCE    take in the map on standard input, and tell the agent; print what came of it
+pump PATH        pass on what a relay's kernel cannot, as the agent says on the socket PATH
 ask INSTANCE     ask the agent the line of JSON on standard input, and print its answer
 """
 
@@ -22,6 +23,7 @@ from clan.mesh import identity
 from clan.mesh.agent import setting, status
 from clan.mesh.agent.loop import Agent
 from clan.mesh.chart.store import Store
+from clan.mesh.relay import pump
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +35,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--root", type=Path, default=Path("/"))
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("born").add_argument("path", type=Path)
+    commands.add_parser("pump").add_argument("path", type=Path)
     for name in ("run", "take", "ask"):
         commands.add_parser(name).add_argument("instance")
     given = parser.parse_args(words)
@@ -40,6 +43,8 @@ def main(words: Sequence[str] | None = None) -> None:
     try:
         if given.command == "born":
             _print(identity.text(identity.born(given.path).public))
+        elif given.command == "pump":
+            pump.run(given.path)
         else:
             COMMANDS[given.command](setting.read(given.instance, given.root))
     except (StepError, OSError) as fault:

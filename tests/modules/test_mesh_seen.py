@@ -91,6 +91,7 @@ def test_what_this_version_s_agent_says_is_read() -> None:
         attachments=(),
         slots=(),
         seen={},
+        mapped={},
         endpoints={},
         has={},
         why={},

@@ -2,6 +2,7 @@
 
 born PATH               make this machine's identity, unless it is there; print its public half
 run INSTANCE            be the agent
+pump PATH               pass on what a relay's kernel cannot, as the agent says on the socket PATH
 tls INSTANCE            keep the streams for machines that get nothing out but TCP 443
 take INSTANCE           take in the maps on standard input, and tell the agent; print what came of
                         each
@@ -33,6 +34,7 @@ from clan.mesh.chart.store import Store
 from clan.mesh.errors import MeshError
 from clan.mesh.places import OPENED, STATE
 from clan.mesh.records import Records
+from clan.mesh.relay import pump
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +46,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--root", type=Path, default=Path("/"))
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("born").add_argument("path", type=Path)
+    commands.add_parser("pump").add_argument("path", type=Path)
     for name in ("run", "take", "tell", "ask", "doors", "tls"):
         commands.add_parser(name).add_argument("instance")
     commands.choices["tell"].add_argument("known", nargs="*")
@@ -59,6 +62,9 @@ def main(words: Sequence[str] | None = None) -> None:
         if given.command == "leave":
             # Its setting is gone by now, or another's.
             leave(given.prefixes, given.root / STATE / given.instance / OPENED, _print)
+            return
+        if given.command == "pump":
+            pump.run(given.path)
             return
         place = setting.read(given.instance, given.root)
         if given.command == "tell":

@@ -6,7 +6,8 @@ ours. Which interfaces, ports and peers there are is not decided here.
 
     raw       before connections are tracked: a clan address comes in by the mesh or not at all.
               Datagrams to a link's port get the link's mark, so that a strict reverse-path filter
-              looks for the way back in the table of their uplink.
+              looks for the way back in the table of their uplink. The kernel's own, for IPv4,
+              does so where net.ipv4.conf.all.src_valid_mark is 1.
     output    what WireGuard sends for the mesh goes to no clan address: no mesh inside the mesh.
     input     A peer's first packet after some seconds without one, in either direction, is
               reported: so one knows who talks, and nothing is read while packets flow.

@@ -52,6 +52,19 @@ ExecStart={program} run {name}
 Restart=always
 RestartSec=1
 """
+_DOORS = """\
+[Unit]
+Description=Doors in the routers around this machine, for the mesh {name}
+After=clan-boot.service
+
+[Service]
+Environment=CLAN_PROGRAM={stamp}
+ExecStart={program} doors {name}
+Restart=always
+RestartSec=5
+NoNewPrivileges=yes
+CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW
+"""
 _LEAVE = """\
 [Unit]
 Description=What takes the mesh {name} off this machine when it leaves it
@@ -79,6 +92,11 @@ done
 def unit_name(instance: str) -> str:
     """Return what the agent's unit is called."""
     return f"clan-mesh-{instance}.service"
+
+
+def doors_name(instance: str) -> str:
+    """Return what the unit is called that has routers let others in."""
+    return f"clan-mesh-{instance}-doors.service"
 
 
 def leave_name(instance: str) -> str:
@@ -115,6 +133,11 @@ def resources(machine: str, instance: Instance, clan: Clan, values: Values) -> I
     yield Unit(
         name=unit_name(name),
         text=_AGENT.format(name=name, program=PROGRAM, stamp=_stamp(), leave=leave),
+        restart_on=(setting_file(name),),
+    )
+    yield Unit(
+        name=doors_name(name),
+        text=_DOORS.format(name=name, program=PROGRAM, stamp=_stamp()),
         restart_on=(setting_file(name),),
     )
     yield HealthCheck(name=f"the agent of {name} answers", command=("sh", "-c", _ANSWERS, name))

@@ -149,8 +149,13 @@ def test_what_a_member_has(desk: Desk) -> None:
     (file,) = [each for each in found if isinstance(each, File)]
     assert file.path == "/etc/clan/mesh/home.json"
     assert file.content == setting.told(signers.ROOT.public, key.path)
-    leave, unit = [each for each in found if isinstance(each, Unit)]
-    assert (leave.name, unit.name) == ("clan-mesh-home-leave.service", "clan-mesh-home.service")
+    leave, unit, doors = [each for each in found if isinstance(each, Unit)]
+    assert [each.name for each in (leave, unit, doors)] == [
+        "clan-mesh-home-leave.service",
+        "clan-mesh-home.service",
+        "clan-mesh-home-doors.service",
+    ]
+    assert " machine.pyz mesh doors home\n" in doors.text.replace("/current/", " ")
     # On the way out the agent ends first.
     assert f"After=clan-boot.service {leave.name}\n" in unit.text
     assert f"mesh leave home {PREFIX} {identity.alias_range(PREFIX)} " in leave.text

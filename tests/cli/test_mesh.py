@@ -309,7 +309,12 @@ def test_a_map_that_cannot_be_read_keeps_from_signing_until_a_machine_tells_it(
     here.keep()
     assert path.read_bytes() == before[:200]
     here.hear(Told(maps=tuple(each.raw for each in told)))
-    assert here.update(own()) is not None
+    newer = here.update(own())
+    assert newer is not None
+    # So does one that comes from it.
+    again = desk(folder)
+    again.hear(Told(maps=(newer.raw,)))
+    assert again.unread == {}
     path.unlink()
     missing = clan("mesh", "map")
     assert "has a root and no map" in missing.err

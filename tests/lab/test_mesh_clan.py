@@ -5,112 +5,31 @@ from __future__ import annotations
 import base64
 import io
 import itertools
-import json
 import signal
 import subprocess
-import sys
 import tarfile
-import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+from tests.lab.home import LAB, MACHINES, UNIT, Home, clan_file, until
 
 import clan
 from clan.lab.cuts import Cut
 from clan.lab.place import at_admin
-from clan.vars.store import HOST_KEY, Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tests.lab.conftest import Labs
 
-    from clan.lab.lab import Lab
-
 pytestmark = pytest.mark.lab
-
-CLAN = [sys.executable, "-m", "clan"]
-MACHINES = ("nas", "desktop", "laptop")
-LAB = """
-[sites.home]
-router = { nat = "none" }
-[admin]
-site = "home"
-""" + "".join(f'[machines.{name}]\nsite = "home"\nmdns = "off"\n' for name in MACHINES)
-LAB += "[names]\n" + "".join(f'"{name}.example" = "{name}"\n' for name in MACHINES)
-AT_HOME = """
-[meta]
-name = "family"
-[instances.internet.roles.default.machines]
-""" + "".join(f'{name}.settings.host = "{name}.example"\n' for name in MACHINES)
-PLACES = ("CONFIG", "STATE")
-UNIT = "clan-mesh-home.service"
-
-
-def clan_file(*members: str) -> str:
-    """Return the clan's file with these machines in the mesh, and all in the clan."""
-    machines = "".join(f"[machines.{name}]\n" for name in MACHINES)
-    mesh = "[instances.home]\nmodule.name = 'mesh'\n[instances.home.roles.member.machines]\n"
-    return machines + AT_HOME + mesh + "".join(f"{name} = {{}}\n" for name in members)
-
-
-class Home:
-    """The admin's computer and the machines."""
-
-    def __init__(self, lab: Lab) -> None:
-        self.lab = lab
-        (lab.clan_dir / "clan.toml").write_text(clan_file(*MACHINES))
-        store = Store.of(lab.clan_dir, lab.environment())
-        for name in MACHINES:
-            store.write(name, *HOST_KEY, lab.host_key(name))
-
-    def clan(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run `clan` at the admin's place; it has to go well."""
-        done = self.lab.run(self.words(*words), check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done
-
-    def words(self, *words: str) -> list[str]:
-        """Return what runs `clan` as one admin in all stories: each test has a home of its own."""
-        here = [f"XDG_{name}_HOME={self.lab.clan_dir}/admin/{name}" for name in PLACES]
-        return ["env", *here, *CLAN, *words]
-
-    def json(self, *words: str) -> Any:
-        """Run `clan` with --json and return what it says."""
-        return json.loads(self.clan(*words, "--json").stdout)
-
-    def on(self, machine: str, command: str) -> str:
-        """Run a shell command on a machine; it has to go well."""
-        done = self.lab.exec(machine, ["sh", "-c", command], check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def pings(self, machine: str, target: str) -> bool:
-        words = ["ping", "-6", "-c1", "-W1", target]
-        return self.lab.exec(machine, words, check=False).returncode == 0
-
-    def address(self, machine: str) -> str:
-        (found,) = [
-            each["address"]
-            for each in self.json("mesh", "map")["machines"]
-            if each["name"] == machine
-        ]
-        return str(found)
-
-
-def until(happens: Callable[[], bool], seconds: float = 60.0) -> None:
-    begun = time.monotonic()
-    while not happens():
-        assert time.monotonic() - begun < seconds, "it did not happen in time"
-        time.sleep(0.3)
 
 
 @pytest.fixture(scope="module")
 def home(labs: Labs) -> Home:
     """Three machines that were installed and are in the mesh."""
     found = Home(labs(LAB))
+    found.begin()
     found.clan("vars", "keys", "generate")
     found.clan("vars", "keys", "recovery")
     found.clan("mesh", "root")
@@ -190,7 +109,7 @@ def test_watching_goes_on_until_it_is_stopped(home: Home) -> None:
     watching = subprocess.Popen(
         words,
         env=home.lab.environment(),
-        cwd=home.lab.clan_dir,
+        cwd=home.folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,
@@ -214,7 +133,7 @@ def test_the_graph_shows_every_pair(home: Home) -> None:
     ]
     assert {(each["state"], each["kind"]) for each in pairs} == {("connected", "lan")}
     home.clan("mesh", "graph", "-o", "mesh.svg")
-    picture = ET.parse(home.lab.clan_dir / "mesh.svg").getroot()
+    picture = ET.parse(home.folder / "mesh.svg").getroot()
     shown = ["".join(each.itertext()) for each in picture.iter("{http://www.w3.org/2000/svg}text")]
     assert {*MACHINES, "lan"} <= set(shown)
 
@@ -256,7 +175,7 @@ def test_a_member_reaches_the_others_by_the_mesh_as_a_network(home: Home) -> Non
 
 
 def test_a_change_reaches_machines_that_the_admin_does_not_talk_to(home: Home) -> None:
-    file = home.lab.clan_dir / "clan.toml"
+    file = home.folder / "clan.toml"
     file.write_text(file.read_text().replace("[machines.nas]\n", "[machines.nas]\ntags = ['a']\n"))
     before = home.json("mesh", "map")["maps"][0]["serial"]
     (outcome,) = home.json("machines", "update", "nas")
@@ -308,7 +227,7 @@ def test_an_update_of_what_is_as_it_should_be_changes_nothing(home: Home) -> Non
 
 def test_who_leaves_the_clan_s_file_is_out_of_the_map_and_cut_off(home: Home) -> None:
     address = home.address("laptop")
-    (home.lab.clan_dir / "clan.toml").write_text(clan_file("nas", "desktop"))
+    (home.folder / "clan.toml").write_text(clan_file("nas", "desktop"))
     # It is not told: it may be stolen.
     outcomes = home.json("machines", "update", "nas", "desktop")
     # Whoever is updated first tells the other.
@@ -335,11 +254,11 @@ systemctl list-units --all --plain --no-legend 'clan-mesh-*' 'clan-wireguard-*'
 
 def test_a_machine_that_loses_the_role_is_left_as_it_was(home: Home) -> None:
     assert "fd" in home.on("desktop", LEFT)
-    (home.lab.clan_dir / "clan.toml").write_text(clan_file("nas"))
+    (home.folder / "clan.toml").write_text(clan_file("nas"))
     home.clan("machines", "update", "desktop", "nas")
     assert home.on("desktop", LEFT) == ""
     assert [each["name"] for each in home.json("mesh", "map")["machines"]] == ["nas"]
     # It comes back with the address that it had.
-    (home.lab.clan_dir / "clan.toml").write_text(clan_file("nas", "desktop"))
+    (home.folder / "clan.toml").write_text(clan_file("nas", "desktop"))
     home.clan("machines", "update", "desktop", "nas")
     until(lambda: home.pings("nas", "desktop.home"))

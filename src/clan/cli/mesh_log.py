@@ -14,6 +14,7 @@ from clan.cli.command import Command
 from clan.cli.complete import machine_names
 from clan.cli.mesh_desk import as_json_option, member_of, mesh_of, network_option
 from clan.cli.output import say, say_json
+from clan.errors import printable
 
 if TYPE_CHECKING:
     from clan.modules.mesh.seen import Decided
@@ -93,7 +94,7 @@ def _show(each: Decided, *, as_json: bool) -> None:
         say_json(asdict(each))
         return
     when = datetime.fromtimestamp(each.at).astimezone()
-    say(f"{when:%Y-%m-%d %H:%M:%S}  {each.peer}: {each.what}: {each.why}")
+    say(f"{when:%Y-%m-%d %H:%M:%S}  {printable(f'{each.peer}: {each.what}: {each.why}')}")
 
 
 def _again(lines: list[str], *, as_json: bool) -> None:
@@ -120,5 +121,6 @@ def _again(lines: list[str], *, as_json: bool) -> None:
         for other in others:
             for what in ("recorded", "again"):
                 for one in other[what]:
-                    say(f"  {what} at {one['at']:.3f}: {one['peer']}: {one['what']}: {one['why']}")
+                    text = f"{one['peer']}: {one['what']}: {one['why']}"
+                    say(f"  {what} at {one['at']:.3f}: {printable(text)}")
     sys.exit(int(bool(others)))

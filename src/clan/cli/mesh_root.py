@@ -147,6 +147,7 @@ def epoch(
     to = _recovery(store, recovery) if new_root else ""
     identity = _typed(recovery_key)
     with begun.locked() as desk:
+        desk.refuse_unread()
         old = desk.kept.root(identity)
         _asked(desk, without, yes=yes)
         new = Key.new() if new_root else None

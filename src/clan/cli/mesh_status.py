@@ -12,6 +12,7 @@ from clan.cli.command import Command
 from clan.cli.complete import machine_names
 from clan.cli.mesh_desk import as_json_option, member_of, mesh_of, network_option
 from clan.cli.output import note, say, say_json, table, terminal_width, warn
+from clan.errors import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -129,13 +130,13 @@ def _one(seen: Seen) -> None:
     from clan.modules.mesh.shown import ago
 
     ups = ", ".join(name if works else f"{name} (down)" for name, works in seen.uplinks.items())
-    say(f"{seen.name or 'not in its own map'} {seen.address or ''}".rstrip())
+    say(printable(f"{seen.name or 'not in its own map'} {seen.address or ''}".rstrip()))
     signed = f", signed {ago(seen.made)}" if seen.made else ""
     have = sum(peer.map is not None and peer.map >= seen.map for peer in seen.peers.values())
     say(f"map {_number(seen.map)}{signed}; {have} of {len(seen.peers)} others are known to have it")
-    say(f"uplinks: {ups or 'none'}")
+    say(printable(f"uplinks: {ups or 'none'}"))
     if seen.fault:
-        warn(seen.fault)
+        warn(printable(seen.fault))
     say()
     rows = [
         (
@@ -145,12 +146,14 @@ def _one(seen: Seen) -> None:
             in_percent(peer.path.loss if peer.path else None),
             for_long(peer.since),
             f"{sum(each.alive for each in peer.others)} of {len(peer.others)}",
-            peer.why or "",
         )
         for peer in seen.peers.values()
     ]
-    head = ("Peer", "Path", "Round trip", "Loss", "For", "Others", "Why")
+    head = ("Peer", "Path", "Round trip", "Loss", "For", "Others")
     say(table(head, rows, width=terminal_width()))
+    for peer in seen.peers.values():
+        if peer.why:
+            say(printable(f"{peer.name}: {peer.why}"))
 
 
 def _where(peer: PeerSeen) -> str:
@@ -217,12 +220,11 @@ def _side(name: str, peer: PeerSeen | None) -> None:
         return
     way = peer.path
     if way is None or peer.state != "connected":
-        say(f"{name} → {peer.name}: {_where(peer)}")
+        say(printable(f"{name} → {peer.name}: {_where(peer)}"))
     else:
-        say(
-            f"{name} → {peer.name}: {way.called}, {in_ms(way.round_trip)}, "
-            f"{in_percent(way.loss)} lost, for {for_long(peer.since)}"
-        )
+        measured = f"{in_ms(way.round_trip)}, {in_percent(way.loss)} lost"
+        said = f"{name} → {peer.name}: {way.called}, {measured}, for {for_long(peer.since)}"
+        say(printable(said))
 
     def what(each: LinkSeen) -> str:
         if way is not None and each.id == way.id:

@@ -74,7 +74,7 @@ class Desk:
         """Read what the folder has. Raises ClanError where there is no root, or no map."""
         kept = Kept(store=store, instance=instance.name)
         found = kept.maps()
-        return cls(
+        made = cls(
             instance=instance,
             clan=clan,
             kept=kept,
@@ -82,6 +82,14 @@ class Desk:
             held=found.held,
             unread=dict(found.unread),
         )
+        for each in found.held.maps:
+            made._know(each)
+        return made
+
+    def _know(self, chart: Chart) -> None:
+        """Note that a map is known, and with it those that it comes from."""
+        for hash_ in (chart.hash, *(place.hash for place in chart.line)):
+            self.unread.pop(hash_.hex()[:SHOWN], None)
 
     def hear(self, told: Told) -> list[str]:
         """Take in what a machine told; return what of it was not to be had, in words."""
@@ -92,7 +100,7 @@ class Desk:
             except MeshError as fault:
                 wrong.append(f"it told a map that is none: {fault}")
                 continue
-            self.unread.pop(heard.hash.hex()[:SHOWN], None)
+            self._know(heard)
             verdict = accept(self.held, heard)
             self.held = verdict.held
             if verdict.outcome is Outcome.REFUSED:

@@ -184,6 +184,22 @@ def test_what_is_wanted_changes_while_streams_stay(three: Trio) -> None:
     until(lambda: not three.one.ask()["streams"])
 
 
+def test_a_place_that_is_not_there_yet_is_taken_when_it_is(three: Trio) -> None:
+    three.relay.want(listen=(Listen(place=Endpoint(host="203.0.113.9", port=443)),))
+    there = (Endpoint(host="203.0.113.9", port=443),)
+    three.one.space.run(f"ip route add default via {three.outside(three.one)}")
+    three.one.want(relays=(three.relay_for(three.one, places=there),))
+    for each in (three.one, three.relay):
+        each.start()
+    assert "203.0.113.9 port 443" in until(lambda: three.relay.ask()["faults"])[0]
+    three.relay.space.run("ip addr add 203.0.113.9/32 dev lo")
+    until(lambda: three.relay.has_stream("laptop"), 60)
+    assert three.relay.ask()["faults"] == []
+    # And a machine that is no relay any more carries nobody.
+    three.relay.want(listen=())
+    until(lambda: not three.relay.ask()["streams"])
+
+
 def test_another_certificate_than_the_map_has_is_no_relay(three: Trio) -> None:
     wrong = three.relay_for(three.one, certificate=hashlib.sha256(b"another").digest())
     three.one.want(relays=(wrong,))

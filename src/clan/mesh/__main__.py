@@ -18,6 +18,7 @@ import argparse
 import contextlib
 import json
 import os
+import resource
 import signal
 import sys
 from ipaddress import ip_network
@@ -89,6 +90,9 @@ def _tls(given: setting.Setting) -> None:
     # Imported here: the agent, of which there is one on every machine, does without.
     from clan.mesh.tls.service import Service
 
+    # A socket for each peer of each slot: more than the 1024 that a process has at first.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     service = Service(given, _print)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with contextlib.closing(service):

@@ -91,6 +91,12 @@ def test_no_datagrams_can_be_so(segment: int, size: int) -> None:
         Reader().feed(bytearray(data), len(data))
 
 
+def test_a_frame_that_is_too_long_is_refused_before_it_has_come() -> None:
+    data = frames._HEAD.pack(7, 60000, 1400) + bytes(1000)
+    with pytest.raises(MeshError, match="longer"):
+        Reader().feed(bytearray(data), len(data))
+
+
 def test_a_frame_that_is_a_whole_record_is_not_copied() -> None:
     record = bytearray(frames._HEAD.pack(7, 100, 50) + bytes(100))
     (found,) = Reader().feed(record, len(record))

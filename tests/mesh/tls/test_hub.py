@@ -69,6 +69,7 @@ def test_what_was_for_one_that_is_gone_reaches_nobody() -> None:
     assert hub.find(nas, second) == "second"
     assert told.by_end["nas"] == {second: port("laptop")}
     assert hub.leave(first) == []
+    assert hub.changed() == []
 
 
 def test_a_map_that_parts_two_is_followed_at_once() -> None:

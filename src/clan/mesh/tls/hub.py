@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from clan.mesh.tls.frames import Port
 
@@ -47,18 +47,45 @@ class Hub(Generic[E]):
     def join(self, port: Port, end: E) -> tuple[int, list[News[E]]]:
         """Add an end; return its number, and who is to be told what."""
         number = next(self._numbers)
-        self._joined[number] = _Joined(port, end)
-        return number, list(self._news())
+        each = self._joined[number] = _Joined(port, end)
+        news = []
+        for other, theirs in self._joined.items():
+            if other != number and self._is_let(each, theirs):
+                each.told.add(other)
+                theirs.told.add(number)
+                news.append(News(theirs.end, ((number, port),)))
+        if each.told:
+            told = tuple((other, self._joined[other].port) for other in sorted(each.told))
+            news.append(News(end, told))
+        return number, news
 
     def leave(self, number: int) -> list[News[E]]:
         """Take an end away; return who is to be told what."""
-        if self._joined.pop(number, None) is None:
+        gone = self._joined.pop(number, None)
+        if gone is None:
             return []
-        return list(self._news())
+        self._ways.clear()
+        told = [self._joined[other] for other in sorted(gone.told)]
+        for each in told:
+            each.told.discard(number)
+        return [News(each.end, gone=(number,)) for each in told]
 
     def changed(self) -> list[News[E]]:
         """Note that others may talk to each other now; return who is to be told what."""
-        return list(self._news())
+        self._ways.clear()
+        news = []
+        for number, each in self._joined.items():
+            wanted = {
+                other
+                for other, theirs in self._joined.items()
+                if other != number and self._is_let(each, theirs)
+            }
+            come, gone = wanted - each.told, each.told - wanted
+            each.told = wanted
+            if come or gone:
+                told = tuple((other, self._joined[other].port) for other in sorted(come))
+                news.append(News(each.end, told, tuple(sorted(gone))))
+        return news
 
     def ends(self) -> Iterable[tuple[int, Port, E]]:
         """Return all, by number."""
@@ -84,21 +111,5 @@ class Hub(Generic[E]):
                 found = number if there and number > (found or 0) else found
         return found
 
-    def _news(self) -> Iterator[News[E]]:
-        self._ways.clear()
-        for number, each in self._joined.items():
-            wanted = {
-                other
-                for other, theirs in self._joined.items()
-                if other != number
-                and theirs.port != each.port
-                and self._may_talk(each.port.identity, theirs.port.identity)
-            }
-            come, gone = wanted - each.told, each.told - wanted
-            each.told = wanted
-            if come or gone:
-                yield News(
-                    each.end,
-                    tuple((other, self._joined[other].port) for other in sorted(come)),
-                    tuple(sorted(gone)),
-                )
+    def _is_let(self, one: _Joined[E], other: _Joined[E]) -> bool:
+        return one.port != other.port and self._may_talk(one.port.identity, other.port.identity)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _SEGMENT, _GRO = 103, 104
 """UDP_SEGMENT and UDP_GRO of linux/udp.h, which Python does not name."""
+_FORCED = 33
+"""SO_RCVBUFFORCE of asm-generic/socket.h: more than others may have."""
 _SIZE = struct.Struct("=i")
 _OPTION = struct.Struct("=H")
 _LARGEST = 65507
@@ -40,7 +42,8 @@ class Loopback:
         self.wireguard = wireguard
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _ROOM)
+            with contextlib.suppress(PermissionError):
+                self.socket.setsockopt(socket.SOL_SOCKET, _FORCED, _ROOM)
             with contextlib.suppress(OSError):
                 self.socket.setsockopt(socket.SOL_UDP, _GRO, 1)
             self.socket.bind((place.host, place.port))
@@ -48,7 +51,6 @@ class Loopback:
         except OSError:
             self.socket.close()
             raise
-        self._buffer = bytearray(HEAD + _LARGEST)
 
     def close(self) -> None:
         """Take no more."""
@@ -57,15 +59,17 @@ class Loopback:
     def read(self, now: float) -> list[Batch]:
         """Return what WireGuard sent."""
         found = []
+        buffer = bytearray(HEAD + _LARGEST)
         with contextlib.suppress(BlockingIOError):
             for _ in range(_ROUND):
-                batch = self._read_one(now)
+                batch = self._read_one(buffer, now)
                 if batch is not None:
                     found.append(batch)
+                    if batch.buffer is buffer:
+                        buffer = bytearray(HEAD + _LARGEST)
         return found
 
-    def _read_one(self, now: float) -> Batch | None:
-        buffer = self._buffer
+    def _read_one(self, buffer: bytearray, now: float) -> Batch | None:
         try:
             size, extra, _, _ = self.socket.recvmsg_into([memoryview(buffer)[HEAD:]], 64)
         except ConnectionRefusedError:
@@ -82,8 +86,6 @@ class Loopback:
             size = min(size, segment * MOST_SEGMENTS)
         if size <= _SMALL:
             buffer = buffer[: HEAD + size]
-        else:
-            self._buffer = bytearray(HEAD + _LARGEST)
         return Batch(buffer, HEAD, HEAD + size, segment, at=now)
 
     def send(self, batches: Iterable[Batch]) -> None:

@@ -25,12 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from clan.mesh.identity import Key
-    from clan.mesh.tls.wants import Relay
+    from clan.mesh.tls.wants import Listen, Relay
 
 PATIENCE = 10.0
 """Seconds until a connection must have become a stream."""
 _MOST = 2 * web.LONGEST
 """Bytes that may have come meanwhile and were not asked for."""
+_BACKLOG = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +170,23 @@ def dial(address: tuple[int, tuple[str, int]], mark: int) -> socket.socket:
         if mark:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
         made.connect_ex(place)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def listening(listen: Listen) -> socket.socket:
+    """Return a socket that listens; one for `::` takes IPv4 too. Raises OSError."""
+    place = listen.place
+    family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        made.bind((place.host, place.port))
+        made.listen(_BACKLOG)
     except OSError:
         made.close()
         raise

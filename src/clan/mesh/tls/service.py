@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 from clan.mesh import identity
 from clan.mesh.agent.status import Status
 from clan.mesh.errors import MeshError
-from clan.mesh.tls import certificate, wants
+from clan.mesh.tls import certificate, greeting, wants
 from clan.mesh.tls.calls import Call
 from clan.mesh.tls.frames import Port
 from clan.mesh.tls.members import Members
-from clan.mesh.tls.opening import Opening, Secure, answers
+from clan.mesh.tls.opening import Opening, Secure, answers, listening
 from clan.mesh.tls.passing import Passing
+from clan.mesh.tls.report import report
 from clan.mesh.tls.stream import Stream
 from clan.mesh.tls.transport import scratch
 from clan.mesh.tls.wants import Wants
@@ -40,10 +41,11 @@ if TYPE_CHECKING:
 
 TICK = 0.25
 """Seconds between looks at what is due."""
+AGAIN = 5.0
+"""Seconds until a place that could not be had is tried again."""
 STRANGERS = 64
 """Connections that are not greeted yet; of more, the oldest goes."""
 _MAPS = ("map", "map.before")
-_BACKLOG = 64
 
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
@@ -67,7 +69,7 @@ class Service:
         self._calls = self._passing.calls
         self._streams = self._passing.streams
         self._faults: dict[object, str] = {}
-        self._tick_at = 0.0
+        self._tick_at = self._again_at = 0.0
         self._watch = Watch(setting.state)
         self._status = Status(setting.streams)
         self._woken, self._wake = socket.socketpair()
@@ -127,9 +129,6 @@ class Service:
         for stream in list(self._streams):
             if stream.port.identity not in self._members:
                 self._end(stream, "the map does not list it any more", at_once=True)
-        for opening in list(self._strangers):
-            if opening.port is not None and opening.port.identity not in self._members:
-                self._drop_stranger(opening)
         self._passing.map_changed()
         self._settle()
 
@@ -147,10 +146,15 @@ class Service:
 
     def _settle(self) -> None:
         """Have what is wanted, and nothing else."""
-        self._settle_doors()
-        self._passing.settle(self._wants.slots, serves=bool(self._doors))
+        self._settle_places()
         self._settle_calls()
         self._tick_at = 0.0
+
+    def _settle_places(self) -> None:
+        """Have what needs a place that somebody else may have, or that is not there yet."""
+        self._settle_doors()
+        self._passing.settle(self._wants.slots, serves=bool(self._doors))
+        self._again_at = time.monotonic() + AGAIN
 
     def _settle_doors(self) -> None:
         for listen in [each for each in self._doors if each not in self._wants.listen]:
@@ -160,13 +164,16 @@ class Service:
         for listen in self._wants.listen:
             if listen not in self._doors:
                 try:
-                    door = _listening(listen)
+                    door = listening(listen)
                 except OSError as fault:
                     self._note(listen, f"{listen.place.host} port {listen.place.port}: {fault}")
                     continue
                 self._note(listen, "")
                 self._doors[listen] = door
                 self._poll.register(door, _READ, partial(self._meet, listen))
+        if not self._wants.listen:
+            for stream in [each for each, call in self._streams.items() if call is None]:
+                self._end(stream, "this machine is no relay any more")
 
     def _settle_calls(self) -> None:
         proxy = self._wants.proxy
@@ -197,6 +204,8 @@ class Service:
 
     def _tick(self, now: float) -> None:
         self._tick_at = now + TICK
+        if self._faults and now >= self._again_at:
+            self._settle_places()
         for opening in [each for each in self._strangers if now >= each.deadline]:
             self._drop_stranger(opening)
         for stream in list(self._streams):
@@ -240,7 +249,7 @@ class Service:
                 buffer,
                 key=self._key,
                 secure=secure,
-                binding=self._certificate.hash if secure else bytes(32),
+                binding=self._certificate.hash if secure else greeting.UNBOUND,
                 is_member=self._members.__contains__,
             )
 
@@ -376,47 +385,8 @@ class Service:
     def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
         """Answer who asks how it is."""
         del question
-        now = time.monotonic()
         return {
             "certificate": self._certificate.hash.hex(),
-            "calls": [
-                {
-                    "slot": call.slot.id,
-                    "relay": self._members.name(call.relay.identity),
-                    "there": call.stream is not None,
-                    "fault": "" if call.stream else call.fault,
-                }
-                for call in self._calls
-            ],
-            "streams": [
-                {
-                    "machine": self._members.name(stream.port.identity),
-                    "slot": call.slot.id if call else stream.port.id,
-                    "called": call is not None,
-                    "seconds": round(now - stream.since, 3),
-                    "received": stream.received,
-                    "sent": stream.sent,
-                    "dropped": stream.dropped,
-                    "suspect": stream.suspect(now),
-                }
-                for stream, call in self._streams.items()
-            ],
+            **report(self._calls, self._streams, self._members.name, time.monotonic()),
             "faults": sorted(self._faults.values()),
         }
-
-
-def _listening(listen: Listen) -> socket.socket:
-    """Return a socket that listens; one for `::` takes IPv4 too. Raises OSError."""
-    place = listen.place
-    family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
-    made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        made.bind((place.host, place.port))
-        made.listen(_BACKLOG)
-    except OSError:
-        made.close()
-        raise
-    return made

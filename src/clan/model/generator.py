@@ -16,6 +16,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
+FORMER = "former"
+"""Beside values that `overlap` what they replaced: a public file that lists, a line each, the
+machines for which the replaced ones are kept. Those are the files `former.NAME`."""
+
+
+def former(name: str) -> str:
+    """Return the name under which what a file replaced is kept beside it."""
+    return f"{FORMER}.{name}"
+
+
+def is_former(name: str) -> bool:
+    """Whether a file tells of what was replaced, and is none that a generator makes."""
+    return name == FORMER or name.startswith(former(""))
+
+
 class Needed(enum.StrEnum):
     """When a machine has to have a file."""
 
@@ -105,6 +120,10 @@ class Generator:
 
     `for_life` is a value that others know the machine by, such as an address computed from a key:
     it is replaced only on request, and others must admit the machine again.
+
+    `overlaps` are machines that are reached by these values, such as the name of an onion service.
+    What is replaced is kept beside as `former.FILE`, for the module to go on with, until each of
+    those that are installed was updated, and reached without it.
     """
 
     name: str
@@ -117,6 +136,7 @@ class Generator:
     inputs: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     users: tuple[str, ...] | None = None
     for_life: bool = False
+    overlaps: tuple[str, ...] = ()
 
     @property
     def born_on_machine(self) -> bool:

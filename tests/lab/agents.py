@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import itertools
+import json
 import os
 import platform
 import select
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,11 +27,11 @@ from clan.lab import built
 from clan.mesh import identity
 from clan.mesh.agent import status
 from clan.mesh.chart.canonical import base64_of, encode
-from clan.mesh.chart.content import Content
+from clan.mesh.chart.content import Content, KnownAddress
 from clan.mesh.chart.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from ipaddress import IPv6Address
 
     from clan.mesh.chart.chart import Chart
@@ -49,7 +53,8 @@ class Box:
     """A machine: a namespace, a folder that is its disk, and its agent."""
 
     def __init__(self, name: str, folder: Path) -> None:
-        self.name, self.folder = name, folder
+        self.name, self.folder = name, folder / name
+        folder = self.folder
         self.space = Space()
         self.key = key(name)
         self.address: IPv6Address = identity.address(PREFIX, self.key.public)
@@ -70,6 +75,12 @@ class Box:
     def give(self, chart: Chart) -> None:
         """Lay a map on its disk, as an update does."""
         Store(self.folder / "var/lib/clan/mesh/home", ROOT.public).offer(chart.raw)
+
+    def take(self, chart: Chart) -> dict[str, Any]:
+        """Hand it a map as an update does, while its agent runs."""
+        words = [sys.executable, "-m", "clan.mesh", "--root", str(self.folder), "take", "home"]
+        done = subprocess.run(words, input=chart.raw, capture_output=True, check=True)
+        return dict(json.loads(done.stdout))
 
     def start(self) -> None:
         inside = f"mount --bind {self.folder}/wireguard /var/run/wireguard && exec "
@@ -92,16 +103,46 @@ class Box:
             self.agent.kill()
             self.agent.wait()
 
+    def reboot(self) -> None:
+        """Stop all of it, and start with what its disk has."""
+        self.stop()
+        self._kill_daemons()
+        for each in json.loads(self.space.run("ip -j link show")):
+            if each["ifname"].startswith("clan-"):
+                self.space.run(f"ip link del {each['ifname']}")
+        self.space.run(f"ip addr del {self.address}/128 dev lo")
+        self.space.run("ip rule flush priority 4900")
+        self.space.run("ip -6 rule flush priority 4900")
+        self.space.run("nft flush ruleset")
+        self.start()
+
     def remove(self) -> None:
         self.stop()
+        self._kill_daemons()
+        self.space.remove()
+
+    def _kill_daemons(self) -> None:
         for each in self.daemons.iterdir():
             if each.name != "log":
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(each.read_text()), 9)
-        self.space.remove()
+                each.unlink()
 
-    def ask(self) -> dict[str, Any]:
-        return status.ask(self.socket, {"ask": "status"})
+    def ask(self, asked: str = "status", **more: object) -> dict[str, Any]:
+        return status.ask(self.socket, {"ask": asked, **more})
+
+    def serial(self) -> int:
+        """Return the serial of the map that its agent goes by."""
+        try:
+            return int(self.ask()["map"]["serial"])
+        except OSError:
+            return -1
+
+    def record(self) -> bytes:
+        """Return what it tells of its interfaces, as the admin collects it."""
+        with contextlib.suppress(OSError):
+            return base64.b64decode(self.ask("record")["record"] or "")
+        return b""
 
     def links(self, peer: str) -> int:
         """Return how many links to a peer there are, alive or not."""
@@ -135,10 +176,10 @@ class Box:
     def mend(self) -> None:
         self.space.run("nft delete table inet cut")
 
-    def udp(self) -> socket.socket:
+    def udp(self, port: int = PORT) -> socket.socket:
         with self.space.inside():
             made = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-        made.bind((str(self.address), PORT))
+        made.bind((str(self.address), port))
         made.setblocking(False)
         return made
 
@@ -148,7 +189,7 @@ def boxes(names: Sequence[str], folder: Path, uplinks: Sequence[str]) -> Iterato
     """Two machines with a cable between for each uplink, which know one map; no agent runs yet."""
     made: list[Box] = []
     try:
-        made += [Box(name, folder / name) for name in names]
+        made += [Box(name, folder) for name in names]
         one, other = made
         for number, uplink in enumerate(uplinks, 1):
             join(one.space, uplink, other.space, uplink)
@@ -163,11 +204,41 @@ def boxes(names: Sequence[str], folder: Path, uplinks: Sequence[str]) -> Iterato
             each.remove()
 
 
+def content(boxes: Sequence[Box], addresses: Mapping[str, str] = MappingProxyType({})) -> Content:
+    """Return a map's content: these machines, where the inventory says they are, their records."""
+    return Content(
+        machines=tuple(
+            machine(
+                each.name,
+                addresses=tuple(
+                    KnownAddress(host=addresses[name]) for name in [each.name] if name in addresses
+                ),
+                links=each.record(),
+            )
+            for each in sorted(boxes, key=lambda each: each.name)
+        )
+    )
+
+
+def meet(boxes: Sequence[Box], addresses: Mapping[str, str] = MappingProxyType({})) -> Chart:
+    """Start the agents, and give all a map with the records of all, as an admin does."""
+    first = signed(content(boxes, addresses))
+    for each in boxes:
+        each.give(first)
+        each.start()
+    for each in boxes:
+        until(each.record, 60)
+    second = signed(content(boxes, addresses), after=[first])
+    for each in boxes:
+        each.take(second)
+    return second
+
+
 class Talk:
     """A datagram every 20 ms from one stable address to another, and back."""
 
     def __init__(self, one: Box, other: Box) -> None:
-        self.one, self.other = one.udp(), other.udp()
+        self.one, self.other = one.udp(0), other.udp()
         self.to = (str(other.address), PORT)
         self.sent: dict[int, float] = {}
         self.answered: dict[int, float] = {}
@@ -199,6 +270,60 @@ class Talk:
         """Return the longest time between two answers, or since the last, in seconds."""
         times = [min(self.sent.values()), *sorted(self.answered.values()), max(self.sent.values())]
         return max(b - a for a, b in itertools.pairwise(times))
+
+
+class Transfer:
+    """Bytes over TCP between stable addresses: at a pace, for as long as the test goes on."""
+
+    def __init__(self, one: Box, other: Box, port: int, *, every: float, size: int) -> None:
+        self._every, self._size = every, size
+        with other.space.inside():
+            waiting = socket.create_server((str(other.address), port), family=socket.AF_INET6)
+        with one.space.inside():
+            self._out = socket.socket(socket.AF_INET6)
+        self._out.settimeout(60)
+        self._out.connect((str(other.address), port))
+        self._in, _ = waiting.accept()
+        self._in.settimeout(120)
+        waiting.close()
+        self._stop = threading.Event()
+        self.sent = self.received = 0
+        self.fault: OSError | None = None
+        self._threads = [threading.Thread(target=each) for each in (self._send, self._receive)]
+        for each in self._threads:
+            each.start()
+
+    def _send(self) -> None:
+        try:
+            while not self._stop.wait(self._every):
+                self._out.sendall(bytes(self._size))
+                self.sent += self._size
+            self._out.shutdown(socket.SHUT_WR)
+        except OSError as fault:
+            self.fault = fault
+
+    def _receive(self) -> None:
+        try:
+            while data := self._in.recv(1 << 16):
+                self.received += len(data)
+        except OSError as fault:
+            self.fault = fault
+
+    def moves(self, seconds: float = 60) -> None:
+        """Wait until something that is sent from now on has arrived."""
+        goal = self.sent + 2 * self._size
+        until(lambda: self.received >= goal or self.fault, seconds)
+        assert self.fault is None
+
+    def end(self) -> None:
+        """End it, and see that all has arrived."""
+        self._stop.set()
+        for each in self._threads:
+            each.join(120)
+        self._out.close()
+        self._in.close()
+        assert self.fault is None
+        assert self.sent == self.received > 0
 
 
 def lives(one: Box, other: Box) -> dict[str, Any]:

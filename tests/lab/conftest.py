@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
+from tests.lab.internet import Town
 
 from clan.errors import LabError
 from clan.lab import image, schema, state
@@ -115,3 +116,12 @@ def answer() -> Answer:
         lab.exec(machine, ["timeout", "10", "sh", "-c", ready])
 
     return answering
+
+
+@pytest.fixture
+def town(lab_ready: None, tmp_path: Path) -> Iterator[Town]:
+    """An internet of namespaces, for machines that are members of a mesh."""
+    del lab_ready
+    made = Town(tmp_path)
+    yield made
+    made.remove()

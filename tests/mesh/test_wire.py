@@ -9,7 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clan.mesh import wire
-from clan.mesh.wire import About, Answer, Choice, Probe, Reason, Summary, Switch, WireError
+from clan.mesh.link import Endpoint
+from clan.mesh.wire import (
+    About,
+    Answer,
+    Choice,
+    Letter,
+    Probe,
+    Reason,
+    Seen,
+    Summary,
+    Switch,
+    Where,
+    WireError,
+)
 
 U32 = st.integers(0, 2**32 - 1)
 IDS = U32.map(lambda number: f"{number:08x}")
@@ -26,6 +39,16 @@ MESSAGES = st.one_of(
             max_size=wire.MOST_LINKS,
         ).map(tuple),
     ),
+    st.builds(
+        Seen,
+        endpoint=st.builds(
+            Endpoint,
+            host=(st.ip_addresses(v=4) | st.ip_addresses(v=6)).map(str),
+            port=st.integers(1, 65535),
+        ),
+    ),
+    st.just(Where()),
+    st.builds(Letter, data=st.binary(max_size=wire.LONGEST_LETTER)),
 )
 
 

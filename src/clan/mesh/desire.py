@@ -10,14 +10,17 @@ reach the other.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping  # noqa: TC003 (dataclasses)
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 from clan.mesh import identity
 from clan.mesh.exchange import Desired, Peer
 from clan.mesh.link import Endpoint, Kind, Link, LinkId, Uplink
+from clan.mesh.relay.seat import guess
+from clan.mesh.relay.wish import Clan, wants
 from clan.mesh.slots import inside
 
 if TYPE_CHECKING:
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 IpAddress = IPv4Address | IPv6Address
 MOST_ENDPOINTS = 8
 """Places at which one link's peer is looked for."""
+MOST_KEPT = 2
+"""Members to which a link is kept open."""
 LIFETIME = 30.0
 """Seconds that routers of homes remember a UDP flow for, at least those that forget fast."""
 
@@ -53,6 +58,14 @@ class Sight:
     """Seconds of the monotonic clock."""
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Where a peer says that one of its interfaces is, and when it did. A candidate as well."""
+
+    endpoint: Endpoint
+    at: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
     """All that a wish comes from."""
@@ -68,6 +81,10 @@ class Known:
     attachments: tuple[Attachment, ...]
     sights: tuple[Sight, ...] = ()
     """The latest first."""
+    places: Mapping[tuple[bytes, str], tuple[Said, ...]] = field(default_factory=dict)
+    """Where members' interfaces may be, by identity and id, as they say of themselves."""
+    relayed: Mapping[LinkId, Endpoint] = field(default_factory=dict)
+    """Where links that are relayed are registered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +118,8 @@ class Wish:
     """By name."""
     aliases: IPv4Network | None = None
     remotes: Mapping[LinkId, Remote] = field(default_factory=dict)
+    kept: tuple[str, ...] = ()
+    """Members to which a link is kept open, so that they can hand on signals."""
 
 
 def desire(known: Known) -> Wish:
@@ -117,23 +136,42 @@ def desire(known: Known) -> Wish:
     peers: dict[str, Peer] = {}
     members: dict[str, Member] = {}
     remotes: dict[LinkId, Remote] = {}
+    open_to_all: list[Machine] = []
     for machine in machines:
         if machine is here or not _may_talk(known.view, here, machine):
             continue
         members[machine.name] = _member(known.prefix, machine)
         record = known.records.get(machine.identity)
-        found = list(_links(known, machine, record)) if record else []
+        found = [*_links(known, machine, record), *_relayed(known, here, machine)] if record else []
         peers[machine.name] = Peer(links=tuple(link for link, _ in found))
+        is_known = machine.addresses or (record is not None and record.reached)
+        if is_known and any(link.slot.kind is Kind.INTERNET for link, _ in found):
+            open_to_all.append(machine)
         for link, theirs in found:
             address = inside(machine.identity, theirs.id)
             remotes[link.id] = Remote(link=link.id, key=theirs.key, address=address)
+    kept = _kept(known.identity, open_to_all)
+    peers |= {name: replace(peers[name], kept=True) for name in kept}
     return Wish(
         desired=Desired(name=here.name, peers=peers, uplinks=uplinks),
         member=_member(known.prefix, here),
         peers=members,
         aliases=content.aliases,
         remotes=remotes,
+        kept=kept,
     )
+
+
+def _kept(identity: bytes, machines: Iterable[Machine]) -> tuple[str, ...]:
+    """Choose those to keep a link to, among those that can be found: relays, and who is listed.
+
+    By a hash of both identities: each machine chooses others, and always the same.
+    """
+
+    def place(machine: Machine) -> bytes:
+        return hashlib.sha256(b"clan mesh kept 1\0" + identity + machine.identity).digest()
+
+    return tuple(each.name for each in sorted(machines, key=place)[:MOST_KEPT])
 
 
 def _may_talk(view: View, one: Machine, other: Machine) -> bool:
@@ -159,11 +197,19 @@ def _links(
         for theirs in record.interfaces:
             slot = own.slot
             fits = (theirs.kind, theirs.family, theirs.network)
-            if uplink is None or fits != (slot.kind.value, slot.family, slot.network):
+            if (
+                slot.kind is Kind.RELAY
+                or uplink is None
+                or fits != (slot.kind.value, slot.family, slot.network)
+            ):
                 continue
+            # What is known for the shortest time is the likeliest: machines move.
+            heard = [*_seen(sights, own.slot, theirs), *_said(known, machine, slot, theirs)]
+            heard.sort(key=lambda each: each.at, reverse=True)
             endpoints = (
-                *_seen(sights, own.slot, theirs),
+                *(each.endpoint for each in heard),
                 *_listed(known, machine, uplink, slot, theirs),
+                *_reached(record, slot, theirs),
             )
             endpoints = tuple(dict.fromkeys(endpoints))[:MOST_ENDPOINTS]
             if slot.kind is Kind.LAN and not endpoints:
@@ -180,7 +226,23 @@ def _links(
             )
 
 
-def _seen(sights: Iterable[Sight], slot: Slot, theirs: PublishedInterface) -> Iterator[Endpoint]:
+def _relayed(
+    known: Known, here: Machine, machine: Machine
+) -> Iterator[tuple[Link, PublishedInterface]]:
+    """Yield the links by way of relays."""
+    clan = Clan.of(known.view.content.machines, known.records)
+    for own, theirs, want in wants(clan, here.name, machine.name, known.own, known.attachments):
+        link = Link(
+            id=want.link,
+            slot=own.slot,
+            their_uplink=theirs.uplink,
+            endpoints=(known.relayed.get(want.link) or guess(want),),
+            lifetime=LIFETIME,
+        )
+        yield link, theirs
+
+
+def _seen(sights: Iterable[Sight], slot: Slot, theirs: PublishedInterface) -> Iterator[Said]:
     """Yield where a peer called from on a slot's LAN.
 
     Who is on the same LAN is there by its interfaces for the internet too; but a link-local address
@@ -191,7 +253,18 @@ def _seen(sights: Iterable[Sight], slot: Slot, theirs: PublishedInterface) -> It
             continue
         is_there = each.interface == theirs.id
         if is_there if slot.kind is Kind.LAN else not each.address.is_link_local:
-            yield Endpoint(host=str(each.address), port=theirs.port)
+            yield Said(Endpoint(host=str(each.address), port=theirs.port), each.at)
+
+
+def _said(known: Known, machine: Machine, slot: Slot, theirs: PublishedInterface) -> Iterator[Said]:
+    """Yield where a peer says that its interface is to be found, if it can be there."""
+    own = {each.ip for attached in known.attachments for each in attached.addresses}
+    places = known.places.get((machine.identity, theirs.id), ())
+    for said in places if slot.kind is Kind.INTERNET else ():
+        host = ip_address(said.endpoint.host)
+        odd = host.is_multicast or host.is_unspecified or host.is_loopback or host.is_link_local
+        if host.version == slot.family and host not in own and not odd and not _inside(host, known):
+            yield said
 
 
 def _listed(
@@ -204,6 +277,13 @@ def _listed(
             continue
         if slot.kind is not Kind.LAN or any(host in net.network for net in uplink.addresses):
             yield Endpoint(host=str(host), port=port)
+
+
+def _reached(record: LinkRecord, slot: Slot, theirs: PublishedInterface) -> Iterator[Endpoint]:
+    """Yield where a peer that relays is reached from outside: most likely so by its other ports."""
+    for each in record.reached if slot.kind is Kind.INTERNET else ():
+        if ip_address(each.host).version == slot.family and theirs.port:
+            yield Endpoint(host=each.host, port=theirs.port)
 
 
 def _numeric(host: str) -> IpAddress | None:

@@ -138,19 +138,31 @@ def wanted(attachments: Iterable[Attachment], *, relayed: bool = False) -> list[
 
 
 def present(
-    known: Iterable[Own], attachments: Iterable[Attachment], *, relayed: bool = False
+    known: Iterable[Own],
+    attachments: Iterable[Attachment],
+    lingering: Collection[Slot] = (),
+    *,
+    relayed: bool = False,
 ) -> list[Slot]:
     """Return the slots to have now: those of `wanted`, and those of a cable that is out just now.
 
     What an uplink without a carrier had last stays, with its interface and its port, for as long as
-    the uplink itself is there: it most likely comes back.
+    the uplink itself is there: it most likely comes back. So does what is `lingering`.
     """
     attachments = list(attachments)
     known = list(known)
+    now = wanted(attachments, relayed=relayed)
     latest = max((own.seen for own in known), default=0)
-    out = {each.name for each in attachments if not each.works and each.kind not in TUNNELS}
-    kept = [own.slot for own in known if own.seen == latest and own.slot.uplink in out]
-    return [*wanted(attachments, relayed=relayed), *kept]
+    last = [own.slot for own in known if own.seen == latest and own.slot not in now]
+    there = {each.name: each for each in attachments if each.kind not in TUNNELS}
+    return [
+        *now,
+        *(
+            slot
+            for slot in last
+            if slot.uplink in there and (not there[slot.uplink].works or slot in lingering)
+        ),
+    ]
 
 
 def settle(

@@ -182,4 +182,8 @@ def _standing(known: Standing | None, link: Link) -> Standing:
         return Standing(link=link)
     if known.link == link:
         return known
-    return replace(known, link=link, tries=0 if known.alive_since is None else known.tries)
+    if known.alive_since is not None:
+        return replace(known, link=link)
+    # Where it may be found is new: look there at once.
+    looked = known.looked if known.link.endpoints == link.endpoints else -math.inf
+    return replace(known, link=link, tries=0, looked=looked)

@@ -17,6 +17,9 @@ that is not zero.
 | 2 answer | sequence u32, received u32, sent u32 (µs, modulo 2³²), choice |
 | 3 switch | choice, reason u8 |
 | 4 summary | count u8, entry length u8, entries: own u32, their u32, penalty u16 (ms), flags u8 |
+| 5 seen | family u8 (4 or 6), zero u8, port u16, address 16 bytes (IPv4: 12 zeros before it) |
+| 6 letter | length u16, a signed signal (`signal.py`), for the receiver or to be handed on |
+| 7 where | nothing: asks for a `seen` |
 
 A choice is number u32, own u32, their u32: the ids of the sender's interface and the receiver's.
 Probe flag 1: the sender has traffic for the receiver. Summary flag 1: the link can be used.
@@ -30,12 +33,17 @@ from __future__ import annotations
 import enum
 import struct
 from dataclasses import dataclass
+from ipaddress import ip_address
+
+from clan.mesh.link import Endpoint
 
 VERSION = 1
 LONGEST = 9216
 """Bytes of the largest message: a jumbo frame."""
 MOST_LINKS = 32
 """Entries in one summary: more links than that between two machines are not told of."""
+LONGEST_LETTER = 1180
+"""Bytes of a letter, so that it fits a link that takes only IPv6's least."""
 CLOCK = 1 << 32
 
 _HEAD = struct.Struct(">BBH")
@@ -44,6 +52,8 @@ _PROBE = struct.Struct(">IHBB")
 _ANSWER = struct.Struct(">III")
 _ENTRY = struct.Struct(">IIHB")
 _LIST = struct.Struct(">BB")
+_LETTER = struct.Struct(">H")
+_SEEN = struct.Struct(">BBH16s")
 
 
 class WireError(ValueError):
@@ -134,7 +144,26 @@ class Summary:
     links: tuple[About, ...]
 
 
-Message = Probe | Answer | Switch | Summary
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """Where the receiver's packets on this link come from, as the sender sees it."""
+
+    endpoint: Endpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """A signal; whose it is, and for whom, stands in it."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Where:
+    """Asks where the sender's packets on this link come from."""
+
+
+Message = Probe | Answer | Switch | Summary | Seen | Letter | Where
 
 
 def ticks(seconds: float) -> int:
@@ -147,29 +176,44 @@ def encode(message: Message, *, size: int = 0) -> bytes:
 
     Raises `ValueError` where a field is out of its range: a fault of the program.
     """
+    kind, body = _encoded(message)
+    data = _HEAD.pack(VERSION, kind, _HEAD.size + len(body)) + body
+    if max(size, len(data)) > LONGEST:
+        raise ValueError(f"{size} bytes in a message, {LONGEST} at most")
+    return data.ljust(size, b"\0")
+
+
+def _encoded(message: Message) -> tuple[int, bytes]:
+    """Return a message's type and body."""
     match message:
         case Probe():
-            kind, body = (
+            return (
                 1,
                 _PROBE.pack(message.sequence, _milliseconds(message.every), int(message.busy), 0)
                 + _choice(message.choice),
             )
         case Answer():
-            kind, body = (
+            return (
                 2,
                 _ANSWER.pack(message.sequence, message.received, message.sent)
                 + (_choice(message.choice)),
             )
         case Switch():
-            kind, body = 3, _choice(message.choice) + bytes([message.reason])
+            return 3, _choice(message.choice) + bytes([message.reason])
         case Summary(links=links):
             if len(links) > MOST_LINKS:
                 raise ValueError(f"{len(links)} links in a summary, {MOST_LINKS} at most")
-            kind, body = 4, _LIST.pack(len(links), _ENTRY.size) + b"".join(map(_entry, links))
-    data = _HEAD.pack(VERSION, kind, _HEAD.size + len(body)) + body
-    if max(size, len(data)) > LONGEST:
-        raise ValueError(f"{size} bytes in a message, {LONGEST} at most")
-    return data.ljust(size, b"\0")
+            return 4, _LIST.pack(len(links), _ENTRY.size) + b"".join(map(_entry, links))
+        case Seen(endpoint=endpoint):
+            host = ip_address(endpoint.host)
+            packed = host.packed.rjust(16, b"\0")
+            return 5, _SEEN.pack(host.version, 0, endpoint.port, packed)
+        case Letter(data=inside):
+            if len(inside) > LONGEST_LETTER:
+                raise ValueError(f"{len(inside)} bytes in a letter, {LONGEST_LETTER} at most")
+            return 6, _LETTER.pack(len(inside)) + inside
+        case Where():
+            return 7, b""
 
 
 def decode(data: bytes) -> Message | None:
@@ -213,7 +257,24 @@ def _body(kind: int, body: bytes) -> Message | None:
         return Switch(choice=choice, reason=reason)
     if kind == 4:  # noqa: PLR2004
         return _summary(body)
+    if kind == 5:  # noqa: PLR2004
+        return _seen(body)
+    if kind == 6:  # noqa: PLR2004
+        (size,) = _LETTER.unpack_from(body)
+        if size > LONGEST_LETTER or _LETTER.size + size > len(body):
+            raise WireError(f"a letter of {size} bytes is too long, or ends early")
+        return Letter(data=body[_LETTER.size : _LETTER.size + size])
+    if kind == 7:  # noqa: PLR2004
+        return Where()
     return None
+
+
+def _seen(body: bytes) -> Seen:
+    version, _, port, packed = _SEEN.unpack_from(body)
+    if version not in {4, 6} or not port or (version == 4 and any(packed[:12])):  # noqa: PLR2004
+        raise WireError("no place that anything can come from")
+    host = ip_address(packed[12:] if version == 4 else packed)  # noqa: PLR2004
+    return Seen(endpoint=Endpoint(host=str(host), port=port))
 
 
 def _summary(body: bytes) -> Summary:

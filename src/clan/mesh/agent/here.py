@@ -6,6 +6,8 @@ on the disk. Interfaces are made elsewhere, from these slots.
 
 from __future__ import annotations
 
+import math
+import time
 from typing import TYPE_CHECKING
 
 from clan.mesh import slots
@@ -21,8 +23,12 @@ if TYPE_CHECKING:
     from clan.mesh.agent.interfaces import Interfaces
     from clan.mesh.agent.kernel import Kernel
     from clan.mesh.agent.uplinks import Attachment
+    from clan.mesh.link import Slot
     from clan.mesh.slots import Own
 
+LINGER = 60.0
+"""Seconds for which a slot stays whose uplink lost an address or a route: another may be on its
+way, and the interface need not be made anew for it."""
 TRIES = 4
 """Ports in a row that somebody else may have."""
 
@@ -36,6 +42,9 @@ class Here:
         self._say = say
         self._metered: frozenset[str] = frozenset()
         self._remembered = self._read()
+        self._wanted: dict[Slot, float] = {}
+        self.relayed = False
+        """Whether there are slots for relays."""
         self.attachments: tuple[Attachment, ...] = ()
         self.slots: tuple[Own, ...] = ()
         """Those in use, by their ids."""
@@ -64,14 +73,29 @@ class Here:
         self.moved = frozenset(moved | before.keys() - {each.name for each in self.attachments})
         return changed
 
+    def due(self) -> float:
+        """Return when a slot stays no longer; it is in use longer, so `settle` finds out."""
+        wanted = set(slots.wanted(self.attachments, relayed=self.relayed))
+        stay = [at + LINGER for slot, at in self._wanted.items() if slot not in wanted]
+        return min(stay, default=math.inf)
+
     def look_what_costs(self) -> bool:
         """Ask what is metered; say whether that is another answer than the last time."""
         before, self._metered = self._metered, uplinks.metered()
         return before != self._metered
 
-    def settle(self, interfaces: Interfaces) -> None:
-        """Have an interface for each slot that there is now. Raises OSError, StepError."""
-        there = slots.present(self._remembered, self.attachments)
+    def settle(self, interfaces: Interfaces, *, relayed: bool = False) -> None:
+        """Have an interface for each slot that there is now; for relays too, if there are some.
+
+        Raises OSError, StepError.
+        """
+        self.relayed = relayed
+        now = time.monotonic()
+        self._wanted |= dict.fromkeys(slots.wanted(self.attachments, relayed=self.relayed), now)
+        self._wanted = {each: at for each, at in self._wanted.items() if now - at < LINGER}
+        there = slots.present(
+            self._remembered, self.attachments, self._wanted.keys(), relayed=self.relayed
+        )
         self._remember(slots.settle(self._remembered, there, slots.drawn()))
         for _ in range(TRIES):
             self.slots = slots.in_use(self._remembered, set(there))

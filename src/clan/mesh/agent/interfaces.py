@@ -20,7 +20,7 @@ from clan.mesh.agent.kernel import LEAST_MTU, TUN, WIREGUARD
 from clan.mesh.agent.probes import Prober
 from clan.mesh.agent.wireguard import Change, fingerprint
 from clan.mesh.desire import Sight
-from clan.mesh.link import Kind, LinkId
+from clan.mesh.link import Endpoint, Kind, LinkId
 from clan.mesh.slots import NAMES, inside
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from clan.mesh.agent.wireguard import Peer, Wireguard
     from clan.mesh.chart.links import LinkRecord
     from clan.mesh.desire import Member, Remote, Wish
-    from clan.mesh.link import Endpoint
     from clan.mesh.slots import Own
 
 PORT = 46742
@@ -249,6 +248,25 @@ class Interfaces:
         each, remote = self._of(link)
         seen = each.wireguard.read().peers.get(remote.key) if each and remote else None
         return seen.received if seen else None
+
+    def outer(self, link: LinkId) -> Endpoint | None:
+        """Return where a link's packets come from. Raises OSError."""
+        each, remote = self._of(link)
+        seen = each.wireguard.read().peers.get(remote.key) if each and remote else None
+        if seen is None or seen.endpoint is None:
+            return None
+        return Endpoint(host=str(seen.endpoint.address), port=seen.endpoint.port)
+
+    def endpoints(self) -> dict[LinkId, Endpoint]:
+        """Return where all links' packets go now. Raises OSError."""
+        found = {}
+        for each in self.up.values():
+            peers = each.wireguard.read().peers
+            for link, remote in each.remotes.items():
+                seen = peers.get(remote.key)
+                if seen is not None and seen.endpoint is not None:
+                    found[link] = Endpoint(host=str(seen.endpoint.address), port=seen.endpoint.port)
+        return found
 
     def send(self, link: LinkId, data: bytes) -> None:
         """Send inside a link; what cannot be sent is as good as lost."""

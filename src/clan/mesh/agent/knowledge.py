@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from clan.mesh import identity
 from clan.mesh.chart import links
-from clan.mesh.chart.accept import Outcome
+from clan.mesh.chart.accept import Held, Outcome
 from clan.mesh.chart.links import LinkRecord
 from clan.mesh.chart.store import Store
 from clan.mesh.records import Records
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from clan.mesh.agent.setting import Setting
-    from clan.mesh.chart.accept import Held, Verdict
+    from clan.mesh.chart.accept import Verdict
     from clan.mesh.chart.content import Content, Machine
     from clan.mesh.chart.forks import View
-    from clan.mesh.chart.links import PublishedInterface
+    from clan.mesh.chart.links import PublishedInterface, Reached
 
 
 class Knowledge:
@@ -34,8 +34,12 @@ class Knowledge:
         setting.state.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._store = Store(setting.state, setting.root)
         self._records = Records(setting.state / "records")
-        self.held: Held
-        self.view: View
+        self.version = 0
+        """Rises with everything new, to be told to others."""
+        self.maps = 0
+        """Rises with every change of the map."""
+        self.held: Held = Held.of()
+        self.view: View = self.held.view
         self.reload()
 
     @property
@@ -56,6 +60,10 @@ class Knowledge:
     def machine(self, identity: bytes) -> Machine | None:
         """Return a member by its identity."""
         return next((each for each in self.content.machines if each.identity == identity), None)
+
+    def named(self, name: str) -> Machine | None:
+        """Return a member by its name."""
+        return next((each for each in self.content.machines if each.name == name), None)
 
     def reload(self) -> None:
         """Look at the disk anew: somebody may have given this machine another map.
@@ -80,28 +88,48 @@ class Knowledge:
             return False
         newer = self._records.take(identity, record)
         if newer:
+            self.version += 1
             self._keep()
         return newer
 
-    def publish(self, interfaces: Iterable[PublishedInterface], relays: Iterable[str]) -> bool:
+    @property
+    def has_relays(self) -> bool:
+        """Whether another member offers itself as a relay."""
+        others = self.content.identities - {self.key.public}
+        return any(each.reached for key, each in self.records.items() if key in others)
+
+    def publish(
+        self,
+        interfaces: Iterable[PublishedInterface],
+        relays: Iterable[str],
+        reached: Iterable[Reached] = (),
+    ) -> bool:
         """Sign what others are to know of this machine; say whether it is new. Raises OSError."""
         mine = self.own_record
-        interfaces, relays = tuple(interfaces), tuple(relays)
-        if mine is not None and (mine.interfaces, mine.relays) == (interfaces, relays):
+        told = tuple(interfaces), tuple(relays), tuple(sorted(reached))
+        if mine is not None and (mine.interfaces, mine.relays, mine.reached) == told:
             return False
         # Above what was told before this disk was lost, if the clock goes right.
         serial = max((mine.serial if mine else 0) + 1, int(time.time()))
         record = LinkRecord(
-            identity=self.key.public, serial=serial, interfaces=interfaces, relays=relays
+            identity=self.key.public,
+            serial=serial,
+            interfaces=told[0],
+            relays=told[1],
+            reached=told[2],
         )
         self._records.take(self.key.public, links.publish(record, self.key).raw)
+        self.version += 1
         self._keep()
         return True
 
     def _hold(self, held: Held) -> None:
+        if [each.hash for each in held.heads] != [each.hash for each in self.held.heads]:
+            self.maps += 1
+            self.version += 1
         self.held, self.view = held, held.view
-        if self._records.take_all(held.view.content.machines):
-            self._keep()
+        self._records.take_all(held.view.content.machines)
+        self._keep()
 
     def _keep(self) -> None:
         self._records.keep(self.content.identities | {self.key.public})

@@ -46,10 +46,18 @@ class _Place:
 
 
 class Lans:
-    """All LANs. `payload(uplink, asks, whole)` gives what is to be called out, sealed; or None."""
+    """All LANs. `payload(uplink, asks, whole)` gives what is to be called out, sealed; or None.
 
-    def __init__(self, payload: Callable[[str, bool, bool], bytes | None]) -> None:
+    `asking(uplink, index)` is told when this machine asks on a LAN.
+    """
+
+    def __init__(
+        self,
+        payload: Callable[[str, bool, bool], bytes | None],
+        asking: Callable[[str, int], None],
+    ) -> None:
         self._payload = payload
+        self._asking = asking
         self._places: dict[str, _Place] = {}
 
     def close(self) -> None:
@@ -58,11 +66,11 @@ class Lans:
             _close(place)
         self._places.clear()
 
-    def sockets(self) -> Iterator[tuple[str, Lan]]:
-        """Yield each socket with its uplink's name."""
+    def sockets(self) -> Iterator[tuple[str, int, Lan]]:
+        """Yield each socket with its uplink's name and index."""
         for place in self._places.values():
             for each in place.sockets:
-                yield place.name, each
+                yield place.name, place.index, each
 
     def settle(self, attachments: Iterable[Attachment], now: float) -> None:
         """Be on the LANs of these uplinks; call out where one is new or has other addresses."""
@@ -118,6 +126,8 @@ class Lans:
             if asks or answers:
                 place.answer_at, place.answered = math.inf, now
             place.seldom_at = now + random.uniform(0.8, 1.2) * SELDOM  # noqa: S311
+            if asks:
+                self._asking(place.name, place.index)
             for each in place.sockets if data else ():
                 # One version of IP without an address there, or a cable that is just being pulled.
                 with contextlib.suppress(OSError):

@@ -9,11 +9,15 @@ from __future__ import annotations
 import math
 import select
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 from clan.machine.system import StepError
 from clan.mesh import wire
+from clan.mesh.agent.answers import answer
+from clan.mesh.agent.diary import Diary
 from clan.mesh.agent.firewall import GROUP, Watch
+from clan.mesh.agent.gossip import Gossip
 from clan.mesh.agent.ground import Ground, Way
 from clan.mesh.agent.here import Here
 from clan.mesh.agent.interfaces import Interfaces
@@ -22,11 +26,14 @@ from clan.mesh.agent.knowledge import Knowledge
 from clan.mesh.agent.nearby import Nearby
 from clan.mesh.agent.netlink import OverrunError
 from clan.mesh.agent.nflog import FirstPackets
-from clan.mesh.agent.report import report
+from clan.mesh.agent.relayed import Relayed
+from clan.mesh.agent.report import Scene
+from clan.mesh.agent.signals import Signals
 from clan.mesh.agent.status import Status
 from clan.mesh.desire import Known, Wish, desire
 from clan.mesh.exchange import (
     Call,
+    Called,
     Counters,
     Decision,
     Desired,
@@ -41,6 +48,7 @@ from clan.mesh.exchange import (
 )
 from clan.mesh.pair import Pair
 from clan.mesh.step import State, step
+from clan.mesh.wire import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,18 +79,23 @@ class Agent:
 
     def __init__(self, setting: Setting, say: Callable[[str], None]) -> None:
         self._say = say
-        self._known = Knowledge(setting)
+        self.known = Knowledge(setting)
         self._kernel = Kernel()
         self._events = Events()
         self._watch = Watch()
         self._first = FirstPackets(GROUP)
         self._here = Here(self._kernel, setting.state / "slots", say)
-        self._interfaces = Interfaces(self._kernel, self._known.key.public, say)
+        self._interfaces = Interfaces(self._kernel, self.known.key.public, say)
         self._ground = Ground(self._kernel, setting.prefix, setting.state / "opened.json")
-        self._nearby = Nearby(self._known, say)
+        self._nearby = Nearby(self.known, say)
         self._status = Status(setting.socket)
+        self.diary = Diary(setting)
         self._wish = Wish(desired=Desired(name=""))
         self._state = State()
+        self._gossip = Gossip(self.known, say)
+        self._signals = Signals(self.known, self._here, self._interfaces, say)
+        self._relayed = Relayed(setting, self.known, self._here, self._interfaces, say)
+        self._seen = self._versions()
         self._observed: list[Event] = []
         self._look_at = -math.inf
         self._looked = -math.inf
@@ -93,7 +106,10 @@ class Agent:
         """Let go of everything; what was made in the kernel stays."""
         self._interfaces.close()
         self._nearby.close()
-        for each in (self._events, self._watch, self._first, self._status, self._kernel):
+        self._gossip.close()
+        self.diary.close()
+        self._status.close()
+        for each in (self._events, self._watch, self._first, self._relayed, self._kernel):
             each.close()
 
     def start(self) -> None:
@@ -111,19 +127,22 @@ class Agent:
         for interface in self._interfaces.up.values():
             self._hear(interface.own.id)
         self._decide()
-        self._nearby.turn(time.monotonic())
+        self._tell(readable, time.monotonic())
 
     # What there is.
 
     def _wait(self) -> set[int]:
         """Wait until something can be read or is due; return what can be read."""
         readers: list[_Readable] = [self._events, self._watch, self._first, self._status]
-        readers += [each for _, each in self._nearby.sockets()]
         readers += [each.prober for each in self._interfaces.up.values()]
+        readers += self._relayed.sockets()
         poll = select.poll()
         for each in readers:
             poll.register(each.fileno(), select.POLLIN)
-        due = min(self._state.wake, self._look_at, self._nearby.due())
+        for descriptor, events in (*self._nearby.sockets(), *self._gossip.sockets()):
+            poll.register(descriptor, events)
+        parts = (self._nearby, self._gossip, self._signals, self._relayed)
+        due = min(self._state.wake, self._look_at, *(each.due() for each in parts))
         left = max(0.0, due - time.monotonic())
         # Rounded up: woken a little too early, it would ask and find nothing to do.
         found = poll.poll(None if math.isinf(left) else math.ceil(left * 1000))
@@ -148,13 +167,12 @@ class Agent:
             self._look_soon(now)
         if self._first.fileno() in readable:
             self._told(self._first.addresses(), now)
-        for uplink, lan in list(self._nearby.sockets()):
-            if lan.fileno() in readable and self._nearby.hear(uplink, lan, now):
-                self._wish_again()
+        if self._nearby.hear(readable, now):
+            self._wish_again()
         self._observed += self._nearby.called
         self._nearby.called.clear()
         if self._status.fileno() in readable:
-            self._status.turn(self._answer)
+            self._status.turn(partial(answer, self))
 
     def _is_news(self) -> bool:
         """Whether a change is somebody else's doing, and so may matter."""
@@ -187,11 +205,14 @@ class Agent:
             except wire.WireError as fault:
                 self._say(f"{link}: {fault}")
                 continue
-            if message is not None:
-                size = len(datagram.data) + INSIDE
-                self._observed.append(
-                    Received(link=link, message=message, at=datagram.at, size=size)
-                )
+            if message is None or self._signals.take(
+                link, message, self._wish, self._state.pairs, datagram.at
+            ):
+                continue
+            size = len(datagram.data) + INSIDE
+            self._observed.append(Received(link=link, message=message, at=datagram.at, size=size))
+            if isinstance(message, Answer):
+                self._signals.answered(link, self._wish, datagram.at)
 
     # What is wanted.
 
@@ -203,15 +224,17 @@ class Agent:
             self._observed += self._here.look(self._looked)
             if not first:
                 self._decide()  # what is lost is left before anything else is done
-            self._here.settle(self._interfaces)
+            self._here.settle(self._interfaces, relayed=self.known.has_relays)
             self._nearby.settle(
                 self._here.attachments, self._here.slots, self._here.moved, self._looked
             )
-            if self._known.publish((own.published for own in self._here.slots), ()):
-                self._nearby.ask(self._looked)
+            self._gossip.settle(self._interfaces.up)
+            self._signals.forget(self._here.moved)
             if first:
                 self._take_up()
             self._settle(self._desire())
+            self._publish()
+            self._look_at = min(self._look_at, self._here.due())
             if self._here.look_what_costs():
                 self._look_soon(time.monotonic())
             self._last_fault = ""
@@ -221,9 +244,15 @@ class Agent:
             self._last_fault = str(fault)
             self._look_at = time.monotonic() + TRY_AGAIN
 
+    def _publish(self) -> None:
+        """Tell others of this machine's interfaces, when that has changed. Raises OSError."""
+        interfaces = (own.published for own in self._here.slots)
+        if self.known.publish(interfaces, self._wish.kept, self._relayed.reached):
+            self._nearby.ask(time.monotonic())
+
     def _take_up(self) -> None:
         """Go on with the links and paths of an earlier process. Raises OSError."""
-        self._nearby.remember(self._interfaces.sights(self._known.records, self._looked))
+        self._nearby.remember(self._interfaces.sights(self.known.records, self._looked))
         paths = self._interfaces.paths(self._desire())
         self._state = State(pairs={name: Pair(path=path) for name, path in paths.items()})
 
@@ -231,13 +260,15 @@ class Agent:
         """Work out what is wanted now."""
         return desire(
             Known(
-                identity=self._known.key.public,
-                prefix=self._known.prefix,
-                view=self._known.view,
-                records=self._known.records,
+                identity=self.known.key.public,
+                prefix=self.known.prefix,
+                view=self.known.view,
+                records=self.known.records,
                 own=self._here.slots,
                 attachments=self._here.attachments,
                 sights=self._nearby.sights,
+                places=self._signals.places(time.monotonic()),
+                relayed=self._relayed.endpoints(),
             )
         )
 
@@ -258,12 +289,39 @@ class Agent:
     def _wish_again(self) -> None:
         """Have what follows from something new about others."""
         wish = self._desire()
-        if wish == self._wish:
-            return
         try:
-            self._settle(wish)
+            if wish != self._wish:
+                self._settle(wish)
+            self._publish()
         except (OSError, StepError):
             self._look_soon(time.monotonic())  # which says what is the matter
+
+    def _tell(self, readable: set[int], now: float) -> None:
+        """Go on with what is told and asked, and have what follows from what is new."""
+        self._gossip.turn(self._interfaces.up, readable, now)
+        self._signals.turn(self._wish, self._state.pairs, now)
+        self._observed += self._relayed.turn(readable, self._state.pairs, now)
+        if self._here.relayed != self.known.has_relays:
+            self._look_soon(now)
+        versions = self._versions()
+        if versions != self._seen:
+            before, self._seen = self._seen, versions
+            self._wish_again()
+            if versions[0] != before[0]:
+                self._gossip.carry(now)
+                self._nearby.ask(now)
+            self._decide()
+        for name in self._gossip.wake(self._wish, self._state, now):
+            self._observed.append(Called(peer=name, at=now))
+        self._observed += self._signals.observed
+        self._signals.observed.clear()
+        self._decide()
+        self._gossip.follow(self._wish, self._state, self._interfaces.up, now)
+        self._nearby.turn(now)
+
+    def _versions(self) -> tuple[object, ...]:
+        """Return what changes with what is known of others; first, with the map."""
+        return self.known.maps, self.known.version, self._signals.version, self._relayed.version
 
     # What is to be done.
 
@@ -276,7 +334,9 @@ class Agent:
             is_new = self._wish.desired is not self._state.desired
             if not observed and not is_new and now < self._state.wake:
                 return
-            self._state, actions = step(self._state, self._wish.desired, observed, now)
+            before = self._state
+            self._state, actions = step(before, self._wish.desired, observed, now)
+            self.diary.note(before, self._state, observed, now, actions)
             for action in actions:
                 self._carry_out(action)
 
@@ -290,13 +350,15 @@ class Agent:
                     index = self._interfaces.lead(link, self._wish.peers[peer])
                     self._ground.lead(self._wish, peer, Way(index=index, mtu=mtu))
                 case SetEndpoint(link=link, endpoint=endpoint):
-                    self._interfaces.look(link, endpoint)
+                    self._relayed.look(link, endpoint, time.monotonic())
                 case SetKeepalive(link=link, every=every):
                     self._interfaces.hold(link, every)
                 case ReadCounters(link=link):
                     self._count(link)
                 case Call(peer=peer):
-                    self._nearby.call(self._wish.peers[peer].identity, time.monotonic())
+                    now = time.monotonic()
+                    self._nearby.call(self._wish.peers[peer].identity, now)
+                    self._signals.call(peer, self._wish, self._state.pairs, now)
                 case Decision(peer=peer, what=what, why=why):
                     self._say(f"{peer}: {what}: {why}")
         except OSError as fault:
@@ -310,23 +372,27 @@ class Agent:
             now = time.monotonic()
             self._observed.append(Counters(link=link, received=received, at=now))
 
-    def _reload(self) -> None:
-        """Look at the map on the disk anew. Raises OSError, StepError, MeshError."""
-        self._known.reload()
-        self._settle(self._desire())
-        self._nearby.ask(time.monotonic())
+    # What is asked.
 
-    def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
-        match question.get("ask"):
-            case "status":
-                return report(self._wish, self._state, self._known.held, time.monotonic())
-            case "reload":
-                try:
-                    self._reload()
-                except (OSError, StepError) as fault:
-                    return {"error": str(fault)}
-                return {}
-        return {"error": f"this agent does not know {question.get('ask')!r}"}
+    def scene(self) -> Scene:
+        """Return all that there is to see now. Raises OSError."""
+        return Scene(
+            wish=self._wish,
+            state=self._state,
+            held=self.known.held,
+            attachments=self._here.attachments,
+            slots=self._here.slots,
+            seen=self._signals.seen(),
+            endpoints=self._interfaces.endpoints(),
+            has=self._gossip.has,
+            why=self.diary.why,
+            fault=self._last_fault,
+            now=time.monotonic(),
+        )
+
+    def want(self, event: Traffic) -> None:
+        """Have a peer looked for at once, as its traffic would."""
+        self._observed.append(event)
 
 
 def _slept() -> float:

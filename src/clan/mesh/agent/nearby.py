@@ -6,21 +6,24 @@ one, and a handshake whether it is true.
 
 from __future__ import annotations
 
+import select
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from clan.mesh import announce, seal
+from clan.mesh.agent.fetch import Fetch
 from clan.mesh.agent.lans import Lans
 from clan.mesh.desire import Sight
 from clan.mesh.errors import MeshError
 from clan.mesh.exchange import Called
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Container, Iterable, Iterator
+    from ipaddress import IPv4Address, IPv6Address
 
     from clan.mesh.agent.knowledge import Knowledge
-    from clan.mesh.agent.lan import Announcement, Lan
+    from clan.mesh.agent.lan import Announcement
     from clan.mesh.agent.uplinks import Attachment
     from clan.mesh.slots import Own
 
@@ -34,7 +37,8 @@ class Nearby:
     def __init__(self, known: Knowledge, say: Callable[[str], None]) -> None:
         self._known = known
         self._say = say
-        self._lans = Lans(self._payload)
+        self._lans = Lans(self._payload, self._ask_for_map)
+        self._fetch = Fetch(known, self._lans.send, say)
         self._slots: tuple[Own, ...] = ()
         self._wanted: set[bytes] = set()
         self.sights: tuple[Sight, ...] = ()
@@ -45,14 +49,17 @@ class Nearby:
     def close(self) -> None:
         """Hear no more."""
         self._lans.close()
+        self._fetch.close()
 
-    def sockets(self) -> Iterator[tuple[str, Lan]]:
-        """Yield what to wait on, each with its uplink's name."""
-        return self._lans.sockets()
+    def sockets(self) -> Iterator[tuple[int, int]]:
+        """Yield the descriptors to wait on, each with the events to wait for."""
+        for _, _, each in self._lans.sockets():
+            yield each.fileno(), select.POLLIN
+        yield from self._fetch.sockets()
 
     def due(self) -> float:
-        """Return when `turn` has something to do."""
-        return self._lans.due()
+        """Return when there is something to do."""
+        return min(self._lans.due(), self._fetch.due())
 
     def turn(self, now: float) -> None:
         """Call out where it is due."""
@@ -86,9 +93,17 @@ class Nearby:
         self._lans.turn(now)
         self._wanted.clear()
 
-    def hear(self, uplink: str, lan: Lan, now: float) -> bool:
-        """Take in what waits at a socket; say whether somebody may be found elsewhere now."""
-        return bool([True for each in self._lans.heard(lan) if self._take(uplink, each, now)])
+    def hear(self, ready: Container[int], now: float) -> bool:
+        """Take in what waits; say whether somebody may be found elsewhere now."""
+        changed = False
+        for uplink, index, lan in list(self._lans.sockets()):
+            for each in self._lans.heard(lan) if lan.fileno() in ready else ():
+                changed = self._take(uplink, index, each, now) or changed
+        self._fetch.turn(ready, now)
+        return changed
+
+    def _ask_for_map(self, uplink: str, index: int) -> None:
+        self._fetch.ask(uplink, index, time.monotonic())
 
     def _payload(self, uplink: str, asks: bool, whole: bool) -> bytes | None:
         """Return what this machine calls out on an uplink's LAN."""
@@ -108,32 +123,46 @@ class Nearby:
         )
         return seal.announce(secrets[0].key, announce.write(call))
 
-    def _take(self, uplink: str, announcement: Announcement, now: float) -> bool:
-        opened = seal.recognise(self._known.content.secrets, announcement.data, time.time())
-        if opened is None or not opened.is_current or not opened.payload:
+    def _take(self, uplink: str, index: int, heard: Announcement, now: float) -> bool:
+        opened = seal.recognise(self._known.content.secrets, heard.data, time.time())
+        if opened is None:
             return False
         try:
-            call = announce.read(opened.payload)
-            who = self._known.machine(call.identity)
-            if call.identity == self._known.key.public or who is None:
+            if opened.request:
+                self._fetch.asked(uplink, index, heard.source, opened.request, now)
                 return False
-            newer = bool(call.record) and self._known.take(call.identity, call.record)
+            return opened.is_current and self._called(
+                announce.read(opened.payload), uplink, index, heard.source, now
+            )
         except MeshError as fault:
-            self._say(f"a call from {announcement.source}: {fault}")
+            self._say(f"a call from {heard.source}: {fault}")
             return False
+
+    def _called(
+        self,
+        call: announce.Call,
+        uplink: str,
+        index: int,
+        source: IPv4Address | IPv6Address,
+        now: float,
+    ) -> bool:
+        who, top = self._known.machine(call.identity), self._known.held.top
+        if call.identity == self._known.key.public or who is None or top is None:
+            return False
+        newer = bool(call.record) and self._known.take(call.identity, call.record)
         held = self._known.records.get(call.identity)
         if call.asks:
             self._lans.answer(uplink, now)
         elif held is None or held.serial < call.serial:
             self._lans.ask(now)
+        if call.map > top.order:
+            self._fetch.ask(uplink, index, now)
+        else:
+            self._fetch.satisfied(call.identity, call.map)
         if self._known.key.public in call.calls:
             self.called.append(Called(peer=who.name, at=now))
         sight = Sight(
-            identity=call.identity,
-            uplink=uplink,
-            interface=call.at,
-            address=announcement.source,
-            at=now,
+            identity=call.identity, uplink=uplink, interface=call.at, address=source, at=now
         )
         return self._see(sight) or newer
 

@@ -1,71 +1,135 @@
-"""What an agent tells of itself: plain values for JSON, from its state. Pure."""
+"""What an agent tells of itself: plain values for JSON, from its state. Pure.
+
+The shapes are in docs/reference/mesh.md, "Asking the agent": `clan mesh` of another version reads
+them, so a field that is there stays.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from clan.mesh.agent.uplinks import Attachment
     from clan.mesh.chart.accept import Held
-    from clan.mesh.desire import Wish
+    from clan.mesh.desire import Member, Wish
+    from clan.mesh.link import Endpoint, LinkId
     from clan.mesh.pair import Pair, Standing
+    from clan.mesh.slots import Own
     from clan.mesh.step import State
 
 
-def report(wish: Wish, state: State, held: Held, now: float) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """All that a report is made of."""
+
+    wish: Wish
+    state: State
+    held: Held
+    attachments: tuple[Attachment, ...]
+    slots: tuple[Own, ...]
+    seen: Mapping[str, tuple[Endpoint, ...]]
+    """Where others see this machine's interfaces, by their ids."""
+    endpoints: Mapping[LinkId, Endpoint]
+    """Where WireGuard sends to on each link."""
+    has: Mapping[bytes, tuple[int, int]]
+    """Which map members have at least, by identity: epoch and serial."""
+    why: Mapping[str, str]
+    fault: str
+    now: float
+    """Seconds of the monotonic clock."""
+
+
+def report(scene: Scene) -> dict[str, Any]:
     """Return all of it; times are seconds ago, round trips in seconds."""
-    top = held.top
+    top, member = scene.held.top, scene.wish.member
     return {
-        "name": wish.member.name if wish.member else None,
-        "address": str(wish.member.address) if wish.member else None,
-        "alias": str(wish.member.alias) if wish.member and wish.member.alias else None,
+        "name": member.name if member else None,
+        "address": str(member.address) if member else None,
+        "alias": str(member.alias) if member and member.alias else None,
+        "fault": scene.fault or None,
         "map": {
-            "state": held.view.state.value,
+            "state": scene.held.view.state.value,
             "epoch": top.epoch if top else 0,
             "serial": top.serial if top else 0,
+            "hash": top.hash.hex() if top else None,
             "made": top.made if top else None,
         },
+        "kept": list(scene.wish.kept),
         "uplinks": {
-            name: {"metered": each.metered, "down": name in state.down}
-            for name, each in wish.desired.uplinks.items()
-        },
-        "peers": {
-            name: {
-                "address": str(member.address),
-                "alias": str(member.alias) if member.alias else None,
-                **_pair(state.pairs.get(name), now),
+            each.name: {
+                "metered": each.metered,
+                "down": each.name in scene.state.down or not each.works,
+                "addresses": [str(address) for address in each.addresses],
             }
-            for name, member in wish.peers.items()
+            for each in scene.attachments
         },
+        "interfaces": [_interface(own, scene) for own in scene.slots],
+        "peers": {name: peer(name, scene) for name in scene.wish.peers},
     }
 
 
-def _pair(pair: Pair | None, now: float) -> dict[str, Any]:
-    if pair is None:
-        return {"mode": "cold", "path": None, "since": None, "links": []}
+def peer(name: str, scene: Scene) -> dict[str, Any]:
+    """Return what is known of one peer. Raises KeyError where there is none of that name."""
+    member: Member = scene.wish.peers[name]
+    pair: Pair | None = scene.state.pairs.get(name)
+    has = scene.has.get(member.identity)
     return {
-        "mode": pair.mode.value,
-        "path": str(pair.path) if pair.path else None,
-        "since": _ago(pair.chosen, now),
-        "links": [_link(each, now) for each in pair.links.values()],
+        "address": str(member.address),
+        "alias": str(member.alias) if member.alias else None,
+        "map": {"epoch": has[0], "serial": has[1]} if has else None,
+        "mode": pair.mode.value if pair else "cold",
+        "path": str(pair.path) if pair and pair.path else None,
+        "since": _ago(pair.chosen, scene.now) if pair else None,
+        "why": scene.why.get(name),
+        "doubt": _ago(pair.doubt, scene.now) if pair and pair.doubt is not None else None,
+        "links": [_link(each, scene) for each in pair.links.values()] if pair else [],
     }
 
 
-def _link(each: Standing, now: float) -> dict[str, Any]:
+def _interface(own: Own, scene: Scene) -> dict[str, Any]:
+    return {
+        "id": own.id,
+        "name": own.interface,
+        "uplink": own.slot.uplink,
+        "family": own.slot.family,
+        "kind": own.slot.kind.value,
+        "network": own.slot.network,
+        "port": own.port,
+        "seen": [_written(each) for each in scene.seen.get(own.id, ())],
+    }
+
+
+def _link(each: Standing, scene: Scene) -> dict[str, Any]:
     health = each.health
+    endpoint = scene.endpoints.get(each.link.id)
     return {
         "id": str(each.link.id),
         "uplink": each.link.slot.uplink,
         "their_uplink": each.link.their_uplink,
         "kind": each.link.slot.kind.value,
         "family": each.link.slot.family,
+        "network": each.link.slot.network,
+        "endpoint": _written(endpoint) if endpoint else None,
         "alive": each.alive_since is not None,
-        "heard": _ago(health.heard, now),
+        "alive_for": None if each.alive_since is None else _ago(each.alive_since, scene.now),
+        "heard": _ago(health.heard, scene.now),
+        "answered": _ago(health.answered, scene.now),
         "round_trip": health.round_trip,
+        "variation": health.variation,
         "loss": health.loss,
         "mtu": each.width.mtu,
+        "narrow": each.width.narrow,
         "failures": each.failures,
     }
+
+
+def _written(endpoint: Endpoint) -> str:
+    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+    return f"{host}:{endpoint.port}"
 
 
 def _ago(at: float, now: float) -> float | None:

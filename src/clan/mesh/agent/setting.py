@@ -31,6 +31,13 @@ class Setting:
     """A folder of its own, for root alone."""
     socket: Path
     """Where it answers."""
+    journal: Path
+    """Where it writes what it observed and decided."""
+
+    @property
+    def passing(self) -> Path:
+        """A folder for what the next boot forgets, of relays."""
+        return self.socket.with_suffix("")
 
     @property
     def prefix(self) -> IPv6Network:
@@ -51,6 +58,7 @@ def read(instance: str, root: Path) -> Setting:
         identity=root / fields.text("identity", 4096).lstrip("/"),
         state=root / STATE / instance,
         socket=root / RUN / f"mesh-{instance}.sock",
+        journal=root / RUN / f"mesh-{instance}.journal",
     )
     fields.end()
     return found

@@ -1,0 +1,159 @@
+"""An internet for agents in namespaces: a core that routes, homes behind routers, servers, cafés.
+
+Every home has 192.168.1.0/24, as most do. The core knows nothing of what is behind a router.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import subprocess
+import time
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from tests.lab.agents import Box
+from tests.lab.spaces import Space, join
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class _Removable(Protocol):
+    def remove(self) -> None: ...
+
+
+T = TypeVar("T", bound=_Removable)
+
+NAT = """
+table inet nat {{
+    chain post {{
+        type nat hook postrouting priority 100;
+        oifname "wan" masquerade {how}
+    }}
+    chain forward {{
+        type filter hook forward priority 0; policy drop;
+        ct state established,related accept
+        iifname "lan" accept
+    }}
+    chain input {{
+        type filter hook input priority 0;
+        iifname "wan" ct state new drop
+    }}
+}}
+"""
+
+
+_PORTS = itertools.count(1)
+
+
+class Switch:
+    """A LAN without a router: a bridge."""
+
+    def __init__(self, space: Space | None = None, network: str = "10.20.30") -> None:
+        self.space = space or Space()
+        self.network = network
+        self._hosts = itertools.count(2)
+        self._ports = _PORTS
+        self._plugged: dict[tuple[str, str], str] = {}
+        self.space.run("ip link add lan type bridge forward_delay 0")
+        self.space.run("ip link set lan up")
+
+    def plug(self, box: Box, uplink: str = "eth0") -> str:
+        """Lay a cable from a machine; it gets an address of the LAN."""
+        port = f"port{next(self._ports)}"
+        join(box.space, uplink, self.space, port)
+        return self._attach(box, uplink, port)
+
+    def move(self, box: Box, uplink: str, to: Switch) -> str:
+        """Take a machine's cable, or its Wi-Fi, to another LAN."""
+        port, there = self._plugged.pop((box.name, uplink)), f"port{next(to._ports)}"
+        self.space.run(f"ip link set {port} down nomaster")
+        time.sleep(0.5)
+        box.space.run(f"ip -4 addr flush dev {uplink}")
+        self.space.run(f"ip link set {port} netns {to.space.name} name {there}")
+        to.space.run(f"ip link set {there} up")
+        return to._attach(box, uplink, there)
+
+    def _attach(self, box: Box, uplink: str, port: str) -> str:
+        self._plugged[box.name, uplink] = port
+        self.space.run(f"ip link set {port} master lan")
+        address = f"{self.network}.{next(self._hosts)}"
+        box.space.run(f"ip addr add {address}/24 dev {uplink}")
+        return address
+
+    def remove(self) -> None:
+        self.space.remove()
+
+
+class Home(Switch):
+    """A LAN behind a router that translates; `how` is `random` for a symmetric one."""
+
+    def __init__(self, internet: Internet, how: str = "") -> None:
+        super().__init__(network="192.168.1")
+        self.space.run("ip addr add 192.168.1.1/24 dev lan")
+        self.space.run("sysctl -qw net.ipv4.ip_forward=1")
+        self.address = internet.attach(self.space, "wan")
+        with self.space.inside():
+            subprocess.run(["nft", "-f", "-"], input=NAT.format(how=how).encode(), check=True)
+
+    def _attach(self, box: Box, uplink: str, port: str) -> str:
+        address = super()._attach(box, uplink, port)
+        box.space.run(f"ip route add default via 192.168.1.1 dev {uplink} metric 100")
+        return address
+
+
+class Internet:
+    """The core."""
+
+    def __init__(self) -> None:
+        self.space = Space()
+        self.space.run("sysctl -qw net.ipv4.ip_forward=1")
+        self._numbers = itertools.count(1)
+
+    def attach(self, space: Space, uplink: str) -> str:
+        """Give a router or a server a cable and a public address of its own."""
+        number = next(self._numbers)
+        network = f"203.0.{112 + number // 64}.{number % 64 * 4}"
+        stem, _, last = network.rpartition(".")
+        core, there = f"{stem}.{int(last) + 1}", f"{stem}.{int(last) + 2}"
+        join(space, uplink, self.space, f"to{number}")
+        self.space.run(f"ip addr add {core}/30 dev to{number}")
+        space.run(f"ip addr add {there}/30 dev {uplink}")
+        space.run(f"ip route add default via {core} dev {uplink} metric 100")
+        return there
+
+    def plug(self, box: Box, uplink: str = "eth0") -> str:
+        """Make a machine a server."""
+        return self.attach(box.space, uplink)
+
+    def remove(self) -> None:
+        self.space.remove()
+
+
+class Town:
+    """All that a test makes: machines, LANs and homes, taken away in the end."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made = contextlib.ExitStack()
+        self.internet = Internet()
+        self._made.callback(self.internet.remove)
+
+    def boxes(self, *names: str) -> list[Box]:
+        """Return machines that are plugged in nowhere."""
+        return [self._keep(Box(name, self._folder)) for name in names]
+
+    def switch(self) -> Switch:
+        """Return a LAN with no router."""
+        return self._keep(Switch())
+
+    def home(self, how: str = "") -> Home:
+        """Return a LAN behind a router that translates."""
+        return self._keep(Home(self.internet, how))
+
+    def remove(self) -> None:
+        self._made.close()
+
+    def _keep(self, made: T) -> T:
+        self._made.callback(made.remove)
+        return made

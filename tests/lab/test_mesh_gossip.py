@@ -1,0 +1,75 @@
+"""Maps and records go from machine to machine; nobody else is there to carry them."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.lab.agents import Talk, content, lives, meet
+from tests.lab.links import until
+from tests.mesh.signers import BOB, signed
+
+if TYPE_CHECKING:
+    from tests.lab.internet import Town
+
+pytestmark = pytest.mark.lab
+
+
+def test_a_map_goes_from_one_to_the_next_and_a_removed_machine_is_cut_off(town: Town) -> None:
+    """Four in a row of acquaintance: the map is handed to one, who talks to the second alone."""
+    lan = town.switch()
+    boxes = town.boxes("desk", "nas", "thief", "tv")
+    desk, nas, thief, tv = boxes
+    first = signed(content(boxes))
+    for each in boxes:
+        lan.plug(each)
+        each.give(first)
+        each.start()
+    for each in (desk, tv, thief):
+        until(partial(each.links, "nas"), 60)
+        talk = Talk(each, nas) if each is not thief else Talk(nas, thief)
+        talk.go(3)
+        talk.close()
+        lives(each, nas)
+    second = signed(content([desk, nas, tv]), after=[first])
+    assert desk.take(second)["outcome"] == "newer"
+    until(lambda: all(each.serial() == second.serial for each in (desk, nas, tv)), 25)
+    for each in (desk, nas, tv):
+        assert "thief" not in each.ask()["peers"]
+    assert thief.serial() == first.serial
+    talk = Talk(thief, nas)
+    talk.go(2)
+    talk.close()
+    assert not talk.answered
+
+
+def test_who_was_away_gets_the_map_over_the_lan_from_one_it_does_not_know(town: Town) -> None:
+    """Its map is too old to shake hands with, and the clan has another secret since."""
+    lan = town.switch()
+    old, new, gone = town.boxes("old", "new", "gone")
+    first = signed(content([gone, old]))
+    later = signed(content([new, old]), BOB, after=[first])
+    assert later.content.secrets[0] != first.content.secrets[0]
+    for each, chart in ((old, first), (new, later), (gone, first)):
+        lan.plug(each)
+        each.give(chart)
+        each.start()
+    until(lambda: old.serial() == later.serial, 60)
+    until(lambda: old.links("new") and new.links("old"), 60)
+    talk = Talk(old, new)
+    talk.go(3)
+    talk.close()
+    assert talk.answered
+    assert gone.serial() == first.serial
+
+
+def test_a_map_comes_to_machines_with_which_nothing_is_open(town: Town) -> None:
+    """Servers that never talked: whoever has the new map wakes some, and they others."""
+    boxes = town.boxes("berlin", "oslo", "rome")
+    addresses = {each.name: town.internet.plug(each) for each in boxes}
+    first = meet(boxes, addresses)
+    until(lambda: all(each.serial() == first.serial for each in boxes))
+    second = signed(content(boxes, addresses), after=[first], made=first.made + 1)
+    boxes[0].take(second)
+    until(lambda: all(each.serial() == second.serial for each in boxes), 60)

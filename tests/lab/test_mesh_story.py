@@ -1,0 +1,150 @@
+"""What the mesh is for, step by step, with real agents: machines reach each other, always."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.lab.agents import Talk, Transfer, lives, meet
+from tests.lab.links import until
+
+if TYPE_CHECKING:
+    from tests.lab.agents import Box
+    from tests.lab.internet import Town
+
+pytestmark = pytest.mark.lab
+
+CONTACT = 3.0
+"""Seconds from first need to the first answer; a test waits up to five times as long."""
+
+
+def test_two_homes_behind_masquerade_are_joined_directly(town: Town) -> None:
+    vps, desk, laptop = town.boxes("vps", "desk", "laptop")
+    addresses = {"vps": town.internet.plug(vps)}
+    for each in (desk, laptop):
+        town.home().plug(each)
+    chart = meet([vps, desk, laptop], addresses)
+    until(lambda: desk.serial() == laptop.serial() == chart.serial)
+    until(lambda: desk.alive("vps") and laptop.alive("vps"), 60)
+    talk = Talk(desk, laptop)
+    begun = time.monotonic()
+    while not talk.answered:
+        talk.go(0.1)
+        assert time.monotonic() < begun + 5 * CONTACT
+    path = lives(desk, laptop)
+    assert path["kind"] == "internet"
+    talk.close()
+
+
+def test_on_a_lan_without_internet_or_admin_they_talk_also_after_a_reboot(town: Town) -> None:
+    admin, desk, nas = boxes = town.boxes("admin", "desk", "nas")
+    lan = town.switch()
+    for each in boxes:
+        lan.plug(each)
+    meet(boxes)
+    until(lambda: desk.links("nas") and nas.links("desk"), 60)
+    assert talks(desk, nas)
+    admin.stop()
+    desk.reboot()
+    nas.reboot()
+    until(lambda: desk.links("nas"), 60)
+    assert talks(desk, nas)
+    assert lives(nas, desk)["kind"] == "lan"
+
+
+def test_a_laptop_goes_to_a_cafe_and_back_under_open_sessions(town: Town) -> None:
+    vps, desk, laptop = boxes = town.boxes("vps", "desk", "laptop")
+    addresses = {"vps": town.internet.plug(vps)}
+    home, cafe = town.home(), town.home()
+    home.plug(desk)
+    home.plug(laptop, "wlan0")
+    meet(boxes, addresses)
+    until(lambda: laptop.links("desk") >= 2, 60)
+    assert talks(laptop, desk)
+    until(lambda: lives(laptop, desk)["kind"] == "lan")
+    session = Transfer(laptop, desk, 22, every=0.1, size=64)
+    copy = Transfer(laptop, desk, 873, every=0.02, size=20_000)
+    for each in (session, copy):
+        each.moves()
+
+    home.move(laptop, "wlan0", cafe)
+    until(lambda: lives(laptop, desk)["kind"] == "internet", 60)
+    for each in (session, copy):
+        each.moves()
+
+    cafe.move(laptop, "wlan0", home)
+    for each in (session, copy):
+        each.moves()
+    until(lambda: lives(laptop, desk)["kind"] == "lan", 60)
+    for each in (session, copy):
+        each.moves()
+        each.end()
+
+
+def test_an_agent_is_killed_and_started_anew_and_no_packet_is_lost(town: Town) -> None:
+    vps, desk, laptop = boxes = town.boxes("vps", "desk", "laptop")
+    addresses = {"vps": town.internet.plug(vps)}
+    home = town.home()
+    home.plug(desk)
+    home.plug(laptop)
+    meet(boxes, addresses)
+    until(lambda: laptop.links("desk") >= 2, 60)
+    for other in (desk, vps):
+        assert talks(laptop, other)
+    talks_on = [Talk(laptop, desk), Talk(laptop, vps)]
+    for each in talks_on:
+        each.go(0.5)
+    laptop.stop()
+    for each in talks_on:
+        each.go(1)
+    laptop.start()
+    for _ in range(6):
+        for each in talks_on:
+            each.go(0.5)
+    for each in talks_on:
+        each.close()
+        assert each.sent.keys() - each.answered.keys() == set()
+
+
+def test_a_stolen_name_with_its_own_key_gets_nothing(town: Town) -> None:
+    """It even has the map and its secret, and gives itself the address."""
+    desk, nas, thief = town.boxes("desk", "nas", "thief")
+    lan = town.switch()
+    for each in (desk, nas, thief):
+        lan.plug(each)
+    chart = meet([desk, nas])
+    until(lambda: desk.links("nas"), 60)
+    assert talks(desk, nas)
+    thief.give(chart)
+    thief.start()
+    until(thief.socket.exists)
+    thief.space.run(f"ip addr add {nas.address}/128 dev lo")
+    thief.space.run(f"ip route add {desk.address} via {link_local(desk)} dev eth0")
+    thief.address = nas.address
+    heard = Talk(thief, desk)
+    heard.go(3)
+    heard.close()
+    assert not heard.answered
+    assert thief.ask()["name"] is None
+    assert thief.ask()["peers"] == {}
+    assert desk.ask()["peers"].keys() == {"nas"}
+    assert talks(desk, nas)
+
+
+def talks(one: Box, other: Box) -> bool:
+    """Wait until two machines talk, and see that they go on."""
+    talk = Talk(one, other)
+    begun = time.monotonic()
+    while not talk.answered and time.monotonic() < begun + 30:
+        talk.go(0.2)
+    before = len(talk.answered)
+    talk.go(1)
+    talk.close()
+    return len(talk.answered) > before + 25
+
+
+def link_local(box: Box) -> str:
+    shown = json.loads(box.space.run("ip -6 -j addr show dev eth0 scope link"))
+    return str(shown[0]["addr_info"][0]["local"])

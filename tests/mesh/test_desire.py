@@ -1,0 +1,149 @@
+"""From the map, records and what was heard, to the links that a machine wants."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from tests.mesh.signers import ROOT, key, machine, signed
+from tests.mesh.test_slots import HOME, INTERNET, LAN, attached
+
+from clan.mesh import identity, slots
+from clan.mesh.chart import links
+from clan.mesh.chart.accept import Held
+from clan.mesh.chart.content import Content, KnownAddress, Rule
+from clan.mesh.chart.links import LinkRecord
+from clan.mesh.desire import Known, Said, Sight, Wish, desire
+from clan.mesh.link import Endpoint
+
+if TYPE_CHECKING:
+    from clan.mesh.chart.content import Machine
+    from clan.mesh.link import Link
+
+PREFIX = identity.prefix(ROOT.public)
+OWN = slots.in_use(slots.settle((), [LAN, INTERNET], slots.drawn()), [LAN, INTERNET])
+THEIRS = {
+    name: slots.in_use(slots.settle((), [LAN, INTERNET], slots.drawn()), [LAN, INTERNET])
+    for name in ("nas", "vps", "hub", "tv")
+}
+RECORDS = {
+    key(name).public: links.publish(
+        LinkRecord(
+            identity=key(name).public,
+            serial=1,
+            interfaces=tuple(own.published for own in theirs),
+        ),
+        key(name),
+    )
+    for name, theirs in THEIRS.items()
+}
+
+
+def known(*machines: Machine, **more: object) -> Known:
+    rules = more.pop("rules", ())
+    content = Content(
+        machines=tuple(sorted((machine("desk"), *machines), key=lambda each: each.name)),
+        rules=rules,  # type: ignore[arg-type]
+    )
+    made = Known(
+        identity=key("desk").public,
+        prefix=PREFIX,
+        view=Held.of([signed(content)]).view,
+        records=RECORDS,
+        own=OWN,
+        attachments=(HOME,),
+    )
+    return replace(made, **more)  # type: ignore[arg-type]
+
+
+def at(name: str, *addresses: str) -> Machine:
+    return machine(name, addresses=tuple(KnownAddress(host=each) for each in addresses))
+
+
+def found(wish: Wish, name: str, kind: str) -> list[Link]:
+    return [each for each in wish.desired.peers[name].links if each.slot.kind == kind]
+
+
+def port(name: str, kind: str) -> int:
+    return next(own.port for own in THEIRS[name] if own.slot.kind == kind)
+
+
+def interface(name: str, kind: str) -> str:
+    return next(own.id for own in THEIRS[name] if own.slot.kind == kind)
+
+
+def sight(name: str, address: str, when: float = 1.0) -> Sight:
+    return Sight(
+        identity=key(name).public,
+        uplink="eth0",
+        interface=interface(name, "lan"),
+        address=ip_address(address),
+        at=when,
+    )
+
+
+def said(name: str, *hosts: str, when: float = 1.0) -> dict[tuple[bytes, str], tuple[Said, ...]]:
+    there = tuple(Said(Endpoint(host=host, port=7), when) for host in hosts)
+    return {(key(name).public, interface(name, "internet")): there}
+
+
+def hosts(link: Link) -> list[str]:
+    return [each.host for each in link.endpoints]
+
+
+def test_whom_the_map_does_not_list_wants_nothing_and_nobody_is_let_in() -> None:
+    stranger = replace(known(machine("nas")), identity=key("thief").public)
+    assert desire(stranger).desired.peers == {}
+    assert desire(stranger).remotes == {}
+    assert "thief" not in desire(known(machine("nas"))).peers
+
+
+def test_there_is_a_link_on_a_lan_to_who_was_heard_there() -> None:
+    assert found(desire(known(machine("nas"))), "nas", "lan") == []
+    wish = desire(known(machine("nas"), sights=(sight("nas", "fe80::7"),)))
+    (link,) = found(wish, "nas", "lan")
+    assert link.endpoints == (Endpoint(host="fe80::7", port=port("nas", "lan")),)
+    assert wish.remotes[link.id].address == slots.inside(key("nas").public, interface("nas", "lan"))
+    (internet,) = found(wish, "nas", "internet")
+    assert internet.endpoints == ()  # a link-local address is the LAN's own
+
+
+def test_the_latest_word_of_where_a_peer_is_comes_first_and_the_inventory_last() -> None:
+    nas = at("nas", "203.0.113.9")
+    for seen, told, expected in (
+        (1.0, 2.0, ["198.51.100.1", "192.168.1.7", "203.0.113.9"]),
+        (2.0, 1.0, ["192.168.1.7", "198.51.100.1", "203.0.113.9"]),
+    ):
+        wish = desire(
+            known(
+                nas,
+                sights=(sight("nas", "192.168.1.7", seen),),
+                places=said("nas", "198.51.100.1", when=told),
+            )
+        )
+        assert hosts(found(wish, "nas", "internet")[0]) == expected
+
+
+def test_nobody_is_looked_for_at_home_or_inside_the_mesh() -> None:
+    inside = str(identity.address(PREFIX, key("nas").public))
+    odd = said("nas", "192.168.1.2", "127.0.0.1", "224.0.0.1", "0.0.0.0", inside, "2001:db8::1")
+    wish = desire(known(machine("nas"), places=odd))
+    assert hosts(found(wish, "nas", "internet")[0]) == []
+
+
+def test_links_are_kept_open_to_two_that_the_inventory_says_where_to_find() -> None:
+    servers = [at(name, "203.0.113.1") for name in ("hub", "tv", "vps")]
+    wish = desire(known(machine("nas"), *servers))
+    assert len(wish.kept) == 2
+    assert {name for name, peer in wish.desired.peers.items() if peer.kept} == set(wish.kept)
+    assert "nas" not in wish.kept
+    assert desire(known(machine("nas"))).kept == ()
+    alone = replace(known(*servers), own=(), attachments=(attached("eth0", "fe80::2/64"),))
+    assert desire(alone).kept == ()
+
+
+def test_who_may_not_talk_is_not_joined() -> None:
+    rules = (Rule(sources=("desk",), targets=("nas",)),)
+    wish = desire(known(machine("nas"), machine("tv"), rules=rules))
+    assert wish.peers.keys() == {"nas"}

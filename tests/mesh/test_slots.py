@@ -1,0 +1,112 @@
+"""Which slots a machine has by the networks it is attached to, and what it keeps for them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_interface, ip_network
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clan.mesh import slots
+from clan.mesh.agent.rtnetlink import Route
+from clan.mesh.agent.uplinks import Attachment
+from clan.mesh.errors import MeshError
+from clan.mesh.link import Kind, Slot
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ANY = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
+
+
+def attached(
+    name: str, *addresses: str, defaults: tuple[int, ...] = (), works: bool = True, kind: str = ""
+) -> Attachment:
+    return Attachment(
+        name=name,
+        index=1,
+        kind=kind,
+        works=works,
+        mtu=1500,
+        addresses=tuple(map(ip_interface, addresses)),
+        defaults=tuple(Route(to=ANY[version], index=1) for version in defaults),
+    )
+
+
+HOME = attached("eth0", "192.168.1.2/24", "fe80::2/64", defaults=(4,))
+LAN, INTERNET = (
+    Slot(uplink="eth0", family=6, kind=Kind.LAN),
+    Slot(uplink="eth0", family=4, kind=Kind.INTERNET),
+)
+
+
+@pytest.mark.parametrize(
+    ("attachment", "expected"),
+    [
+        (HOME, [LAN, INTERNET]),
+        (attached("eth0", "fe80::2/64"), [LAN]),
+        (attached("eth0", "192.0.2.1/24"), [replace(LAN, family=4)]),
+        (
+            attached("eth0", "2001:db8::2/64", "fe80::2/64", defaults=(6,)),
+            [LAN, replace(INTERNET, family=6)],
+        ),
+        (attached("eth0", "fe80::2/64", defaults=(6,)), [LAN]),  # no address of its own beyond
+        (attached("eth0", "192.168.1.2/24", defaults=(4,), works=False), []),
+        (attached("tun0", "10.0.0.1/24", defaults=(4,), kind="tun"), []),
+    ],
+)
+def test_what_an_uplink_gives(attachment: Attachment, expected: list[Slot]) -> None:
+    assert slots.wanted([attachment]) == expected
+
+
+def test_what_a_slot_was_given_stays_also_while_its_uplink_is_away() -> None:
+    first = slots.settle((), [LAN, INTERNET], slots.drawn())
+    assert {own.slot for own in first} == {LAN, INTERNET}
+    assert len({own.port for own in first} | {own.number for own in first}) == 4
+    away = slots.settle(first, [], slots.drawn())
+    assert slots.in_use(away, []) == ()
+    back = slots.settle(away, [LAN, INTERNET], slots.drawn())
+    assert {replace(own, seen=0) for own in back} == {replace(own, seen=0) for own in first}
+
+
+def test_a_pulled_cable_keeps_its_slots_and_a_lost_address_for_a_moment() -> None:
+    known = slots.settle((), [LAN, INTERNET], slots.drawn())
+    out = replace(HOME, works=False)
+    assert set(slots.present(known, [out])) == {LAN, INTERNET}
+    moving = attached("eth0", "fe80::2/64")
+    assert slots.present(known, [moving]) == [LAN]
+    assert set(slots.present(known, [moving], {INTERNET})) == {LAN, INTERNET}
+    assert slots.present(known, []) == []
+
+
+@given(st.lists(st.lists(st.sampled_from(["eth0", "wlan0", "usb0", "wwan0"]), unique=True)))
+def test_numbers_and_ports_are_never_shared(history: list[list[str]]) -> None:
+    known: tuple[slots.Own, ...] = ()
+    for names in history:
+        there = [Slot(uplink=name, family=4, kind=Kind.LAN) for name in names]
+        known = slots.settle(known, there, slots.drawn())
+        assert len({own.number for own in known}) == len({own.port for own in known}) == len(known)
+        assert {own.slot for own in slots.in_use(known, there)} == set(there)
+
+
+def test_they_are_on_the_disk_for_root_alone(tmp_path: Path) -> None:
+    path = tmp_path / "slots"
+    assert slots.load(path) == ()
+    known = slots.settle((), [LAN, INTERNET], slots.drawn())
+    slots.keep(path, known)
+    assert slots.load(path) == known
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(MeshError):
+        slots.load(path)
+
+
+def test_a_port_that_is_taken_is_left_for_another() -> None:
+    known = slots.settle((), [LAN, INTERNET], slots.drawn())
+    lan, internet = known
+    other = slots.moved(known, lan, internet.port, ())
+    assert other[0].port not in {lan.port, internet.port}
+    assert other[1] == internet

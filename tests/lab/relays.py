@@ -31,7 +31,7 @@ from clan.mesh.chart.content import Content
 from clan.mesh.chart.links import LinkRecord, Reached
 from clan.mesh.link import Endpoint, Kind, LinkId, Slot
 from clan.mesh.relay.pick import PORTS
-from clan.mesh.relay.relaying import Relaying, Scene
+from clan.mesh.relay.relaying import Around, Relaying
 from clan.mesh.slots import Own
 
 if TYPE_CHECKING:
@@ -71,7 +71,6 @@ class Node:
 
     def __init__(self, name: str, space: Space, folder: Path, *reached: str) -> None:
         self.name, self.space, self.reached = name, space, reached
-        self.relays = bool(reached)
         self.folder = folder / name
         self.key = key(name)
         self.said: list[str] = []
@@ -126,12 +125,11 @@ class Node:
     def settle(self, held: Held, records: Mapping[bytes, LinkRecord]) -> None:
         with self.space.inside():
             self.relaying.settle(
-                Scene(
+                Around(
                     view=held.view,
                     records=records,
                     own=self.own,
                     attachments=tuple(uplinks.look(self.kernel)),
-                    relays=self.relays,
                 ),
                 time.monotonic(),
             )

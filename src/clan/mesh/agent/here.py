@@ -43,6 +43,8 @@ class Here:
         self._metered: frozenset[str] = frozenset()
         self._remembered = self._read()
         self._wanted: dict[Slot, float] = {}
+        self.relayed = False
+        """Whether there are slots for relays."""
         self.attachments: tuple[Attachment, ...] = ()
         self.slots: tuple[Own, ...] = ()
         """Those in use, by their ids."""
@@ -73,7 +75,7 @@ class Here:
 
     def due(self) -> float:
         """Return when a slot stays no longer; it is in use longer, so `settle` finds out."""
-        wanted = set(slots.wanted(self.attachments))
+        wanted = set(slots.wanted(self.attachments, relayed=self.relayed))
         stay = [at + LINGER for slot, at in self._wanted.items() if slot not in wanted]
         return min(stay, default=math.inf)
 
@@ -82,12 +84,18 @@ class Here:
         before, self._metered = self._metered, uplinks.metered()
         return before != self._metered
 
-    def settle(self, interfaces: Interfaces) -> None:
-        """Have an interface for each slot that there is now. Raises OSError, StepError."""
+    def settle(self, interfaces: Interfaces, *, relayed: bool = False) -> None:
+        """Have an interface for each slot that there is now; for relays too, if there are some.
+
+        Raises OSError, StepError.
+        """
+        self.relayed = relayed
         now = time.monotonic()
-        self._wanted |= dict.fromkeys(slots.wanted(self.attachments), now)
+        self._wanted |= dict.fromkeys(slots.wanted(self.attachments, relayed=self.relayed), now)
         self._wanted = {each: at for each, at in self._wanted.items() if now - at < LINGER}
-        there = slots.present(self._remembered, self.attachments, self._wanted.keys())
+        there = slots.present(
+            self._remembered, self.attachments, self._wanted.keys(), relayed=self.relayed
+        )
         self._remember(slots.settle(self._remembered, there, slots.drawn()))
         for _ in range(TRIES):
             self.slots = slots.in_use(self._remembered, set(there))

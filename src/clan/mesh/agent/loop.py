@@ -26,6 +26,7 @@ from clan.mesh.agent.nearby import Nearby
 from clan.mesh.agent.netlink import OverrunError
 from clan.mesh.agent.nflog import FirstPackets
 from clan.mesh.agent.outside import Outside
+from clan.mesh.agent.relayed import Relayed
 from clan.mesh.agent.report import Scene
 from clan.mesh.agent.signals import Signals
 from clan.mesh.agent.status import Status
@@ -94,6 +95,7 @@ class Agent:
         self._gossip = Gossip(self.known, say)
         self._outside = Outside(setting.line, self._here, say)
         self._signals = Signals(self.known, self._here, self._interfaces, self._outside, say)
+        self._relayed = Relayed(setting, self.known, self._here, self._interfaces, say)
         self._upkeep = Upkeep(
             setting,
             self._kernel,
@@ -102,6 +104,7 @@ class Agent:
             interfaces=self._interfaces,
             nearby=self._nearby,
             signals=self._signals,
+            relayed=self._relayed,
         )
         self._seen = self._versions()
         self._observed: list[Event] = []
@@ -119,7 +122,8 @@ class Agent:
         self._gossip.close()
         self.diary.close()
         self._outside.close()
-        for each in (self._events, self._watch, self._first, self._status, self._kernel):
+        self._status.close()
+        for each in (self._events, self._watch, self._first, self._relayed, self._kernel):
             each.close()
 
     def start(self) -> None:
@@ -149,6 +153,7 @@ class Agent:
         """Wait until something can be read or is due; return what can be read."""
         readers: list[_Readable] = [self._events, self._watch, self._first, self._status]
         readers += [each.prober for each in self._interfaces.up.values()]
+        readers += self._relayed.sockets()
         poll = select.poll()
         for each in readers:
             poll.register(each.fileno(), select.POLLIN)
@@ -160,7 +165,7 @@ class Agent:
             self._look_at,
             self._wish_at,
             self.known.due(),
-            *(each.due() for each in (*parts, self._signals)),
+            *(each.due() for each in (*parts, self._signals, self._relayed)),
         )
         left = max(0.0, due - time.monotonic())
         # Rounded up: woken a little too early, it would ask and find nothing to do.
@@ -243,7 +248,7 @@ class Agent:
             self._observed += self._here.look(self._looked)
             if not first:
                 self._decide()  # what is lost is left before anything else is done
-            self._here.settle(self._interfaces)
+            self._here.settle(self._interfaces, relayed=self.known.has_relays)
             self._nearby.settle(
                 self._here.attachments, self._here.slots, self._here.moved, self._looked
             )
@@ -269,11 +274,8 @@ class Agent:
 
     def _wish_again(self, now: float) -> None:
         self._wish_at, self._wished = math.inf, now
-        wish = self._upkeep.desire()
-        if wish == self._wish:
-            return
         try:
-            self._upkeep.settle(wish, self._state.pairs)
+            self._upkeep.again(self._state.pairs)
         except (OSError, StepError):
             self._look_soon(now)  # which says what is the matter
 
@@ -282,6 +284,9 @@ class Agent:
         self._outside.turn(readable, now)
         self._gossip.turn(self._interfaces.up, readable, now)
         self._signals.turn(self._wish, self._state.pairs, now)
+        self._observed += self._relayed.turn(readable, self._state.pairs, now)
+        if self._here.relayed != self.known.has_relays:
+            self._look_soon(now)
         versions = self._versions()
         if versions != self._seen:
             before, self._seen = self._seen, versions
@@ -302,9 +307,9 @@ class Agent:
         self._gossip.follow(self._wish, self._state, self._interfaces.up, now)
         self._nearby.turn(now)
 
-    def _versions(self) -> tuple[int, int, int]:
+    def _versions(self) -> tuple[object, ...]:
         """Return what changes with what is known of others; first, with the map."""
-        return self.known.maps, self.known.version, self._signals.version
+        return self.known.maps, self.known.version, self._signals.version, self._relayed.version
 
     # What is to be done.
 
@@ -332,7 +337,7 @@ class Agent:
                 case SetRoute(peer=peer, link=link, mtu=mtu):
                     self._upkeep.lead(peer, link, mtu)
                 case SetEndpoint(link=link, endpoint=endpoint):
-                    self._interfaces.look(link, endpoint)
+                    self._relayed.look(link, endpoint, time.monotonic())
                 case SetKeepalive(link=link, every=every):
                     self._interfaces.hold(link, every)
                 case ReadCounters(link=link):

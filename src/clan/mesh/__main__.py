@@ -5,6 +5,7 @@ run INSTANCE     be the agent
 take INSTANCE    take in the map on standard input, and tell the agent; print what came of it
 ask INSTANCE     ask the agent the line of JSON on standard input, and print its answer
 doors INSTANCE   hold doors open for the agent in the routers of this machine's uplinks
+dht INSTANCE NODE…   look in the DHT for the agent, beginning with these nodes, each HOST:PORT
 """
 
 from __future__ import annotations
@@ -36,11 +37,16 @@ def main(words: Sequence[str] | None = None) -> None:
     commands.add_parser("born").add_argument("path", type=Path)
     for name in ("run", "take", "ask", "doors"):
         commands.add_parser(name).add_argument("instance")
+    searching = commands.add_parser("dht")
+    searching.add_argument("instance")
+    searching.add_argument("nodes", nargs="+")
     given = parser.parse_args(words)
     os.umask(0o077)
     try:
         if given.command == "born":
             _print(identity.text(identity.born(given.path).public))
+        elif given.command == "dht":
+            _dht(setting.read(given.instance, given.root), given.nodes)
         else:
             COMMANDS[given.command](setting.read(given.instance, given.root))
     except (StepError, OSError) as fault:
@@ -75,6 +81,14 @@ def _doors(given: setting.Setting) -> None:
     from clan.mesh.outside import doors
 
     asyncio.run(doors.hold(given.line, _print))
+
+
+def _dht(given: setting.Setting, nodes: Sequence[str]) -> None:
+    import asyncio
+
+    from clan.mesh.outside import dht
+
+    asyncio.run(dht.search(given.line, nodes, _print))
 
 
 def _print(text: str) -> None:

@@ -93,7 +93,7 @@ class Agent:
         self._wish = Wish(desired=Desired(name=""))
         self._state = State()
         self._gossip = Gossip(self.known, say)
-        self._outside = Outside(setting.line, self._here, say)
+        self._outside = Outside(setting.line, self.known, self._here, say)
         self._signals = Signals(self.known, self._here, self._interfaces, self._outside, say)
         self._seen = self._versions()
         self._observed: list[Event] = []
@@ -296,7 +296,7 @@ class Agent:
 
     def _tell(self, readable: set[int], now: float) -> None:
         """Go on with what is told and asked, and have what follows from what is new."""
-        self._outside.turn(readable, now)
+        self._outside.turn(readable, self._signals.here(), now)
         self._gossip.turn(self._interfaces.up, readable, now)
         self._signals.turn(self._wish, self._state.pairs, now)
         versions = self._versions()

@@ -131,6 +131,12 @@ class Box:
     def ask(self, asked: str = "status", **more: object) -> dict[str, Any]:
         return status.ask(self.socket, {"ask": asked, **more})
 
+    def busy(self) -> float:
+        """Return the seconds that its agent has used of a processor."""
+        assert self.agent is not None
+        used = Path(f"/proc/{self.agent.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(used[11]) + int(used[12])) / os.sysconf("SC_CLK_TCK")
+
     def serial(self) -> int:
         """Return the serial of the map that its agent goes by."""
         try:
@@ -265,6 +271,13 @@ class Talk:
                     self.other.sendto(data, source)
             if self.one in readable:
                 self.answered[int(self.one.recv(99))] = time.monotonic()
+
+    def lost(self) -> set[int]:
+        """Return what was not answered, also after a while."""
+        end = time.monotonic() + 5
+        while self.sent.keys() > self.answered.keys() and time.monotonic() < end:
+            self._pass_on(time.monotonic() + 0.1)
+        return self.sent.keys() - self.answered.keys()
 
     def gap(self) -> float:
         """Return the longest time between two answers, or since the last, in seconds."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from ipaddress import ip_interface, ip_network
 from types import SimpleNamespace
@@ -66,7 +67,10 @@ def test_it_says_what_is_outside_by_uplinks_that_cost_nothing() -> None:
 
 
 def test_who_is_nowhere_outside_says_nothing() -> None:
-    assert Told().at(100.0, OUTSIDE[1:]).put is None
+    told = Told()
+    assert told.at(100.0, OUTSIDE[1:]).put is None
+    assert told.beacon.due() == math.inf
+    assert told.at(101.0).put is not None
 
 
 def test_it_says_what_is_new_soon_and_the_same_seldom() -> None:

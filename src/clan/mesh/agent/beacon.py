@@ -41,7 +41,7 @@ class Beacon:
         self._put: tuple[bytes, bytes] | None = None
         self._said: object = None
         self._put_at = -math.inf
-        self._soon = math.inf
+        self._renew_at = math.inf
         self._of: object = None
         self._line = b""
         self._keys: dict[bytes, bytes] = {}
@@ -54,7 +54,7 @@ class Beacon:
 
     def due(self) -> float:
         """Return when something else is to be put or looked for."""
-        return min([self._put_at + AGAIN, self._soon, *self._wanted.values()], default=math.inf)
+        return min([self._renew_at, *self._wanted.values()])
 
     def search(
         self, places: tuple[Place, ...], attachments: tuple[Attachment, ...], now: float
@@ -63,7 +63,7 @@ class Beacon:
         self._wanted = {key: until for key, until in self._wanted.items() if now < until}
         secrets = self._known.content.secrets
         of = secrets[:1], places, attachments, frozenset(self._wanted)
-        if of == self._of and now < min(self._put_at + AGAIN, self._soon):
+        if of == self._of and now < self._renew_at:
             return self._line
         self._of = of
         # Who pays for bytes does not pay for this; and no address of the clan's is given away.
@@ -98,15 +98,13 @@ class Beacon:
         # Who finds this is far away; and what is on a LAN is nobody's business.
         places = tuple(each for each in places if is_outside(ip_address(each.endpoint.host)))
         said = secret, int(time.time() // blind.DAY), places
-        self._soon = math.inf
-        if not places:
+        if not places or (said == self._said and now < self._put_at + AGAIN):
+            self._renew_at = self._put_at + AGAIN if places else math.inf
             return
-        if said == self._said and now - self._put_at < AGAIN:
+        if now < self._put_at + SOONEST:
+            self._renew_at = self._put_at + SOONEST
             return
-        if now - self._put_at < SOONEST:
-            self._soon = self._put_at + SOONEST
-            return
-        self._said, self._put_at = said, now
+        self._said, self._put_at, self._renew_at = said, now, now + AGAIN
         key = blind.item(secret, self._known.key.public, said[1])
         number = time.time_ns() // 1_000_000
         self._put = key.seed, blind.write(secret, self._known.key, number, places)

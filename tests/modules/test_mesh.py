@@ -12,8 +12,18 @@ from tests.mesh import signers
 from clan.mesh import identity
 from clan.mesh.agent import setting
 from clan.model.generator import Elsewhere, MachineKey
-from clan.model.plan import Due, File, HealthCheck, HostName, Key, KnownHost, Resource, Unit
-from clan.modules.mesh.settings import checked_range, parsed
+from clan.model.plan import (
+    Due,
+    File,
+    HealthCheck,
+    HostName,
+    Key,
+    KnownHost,
+    Package,
+    Resource,
+    Unit,
+)
+from clan.modules.mesh.settings import checked_node, checked_range, parsed
 
 if TYPE_CHECKING:
     from tests.desk import Desk
@@ -177,6 +187,18 @@ def test_what_a_member_has(desk: Desk) -> None:
     (due,) = [each for each in found if isinstance(each, Due)]
     assert due.var.machine == "phone"
     assert plan(desk.open(CLAN), "nas", Known("phone")) == found
+
+
+def test_a_member_that_may_use_the_dht(desk: Desk) -> None:
+    nodes = '["router.example:6881", "[2001:db8::1]:6881"]'
+    written = f"{CLAN}[instances.home.settings]\ndht = {nodes}\n"
+    found = plan(desk.open(written), "nas", Known("phone"))
+    (unit,) = [e for e in found if isinstance(e, Unit) and e.name == "clan-mesh-home-dht.service"]
+    assert " mesh dht home router.example:6881 [2001:db8::1]:6881\n" in unit.text
+    assert "python3-libtorrent" in [each.name for each in found if isinstance(each, Package)]
+    for wrong in ("router.example", "root@router.example:6881", "127.0.0.1:6881"):
+        with pytest.raises(ValueError, match="HOST:PORT|another machine"):
+            checked_node(wrong)
 
 
 def test_without_a_root_there_is_nothing_but_what_is_due(desk: Desk) -> None:

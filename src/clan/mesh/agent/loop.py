@@ -93,7 +93,7 @@ class Agent:
         self.diary = Diary(setting)
         self._state = State()
         self._gossip = Gossip(self.known, say)
-        self._outside = Outside(setting.line, self._here, say)
+        self._outside = Outside(setting.line, self.known, self._here, say)
         self._signals = Signals(self.known, self._here, self._interfaces, self._outside, say)
         self._relayed = Relayed(setting, self.known, self._here, self._interfaces, say)
         self._upkeep = Upkeep(
@@ -281,7 +281,7 @@ class Agent:
 
     def _tell(self, readable: set[int], now: float) -> None:
         """Go on with what is told and asked, and have what follows from what is new."""
-        self._outside.turn(readable, now)
+        self._outside.turn(readable, self._signals.here(), now)
         self._gossip.turn(self._interfaces.up, readable, now)
         self._signals.turn(self._wish, self._state.pairs, now)
         self._observed += self._relayed.turn(readable, self._state.pairs, now)

@@ -145,10 +145,16 @@ class Signals:
         keeps = self._keeps(wish, peer)
         self.observed += [Called(peer=name, at=now) for name in keeps if name in pairs]
         self._give(peer, wish, pairs, now)
+        if peer in wish.peers:
+            self._outside.beacon.want(wish.peers[peer].identity, now)
         self._calls[peer] = _Calling(since=now, again=[now + after for after in AGAIN])
 
     def turn(self, wish: Wish, pairs: Mapping[str, Pair], now: float) -> None:
-        """Give signals anew where it is time to."""
+        """Give signals anew where it is time to, and take in what was found without."""
+        while self._outside.beacon.heard:
+            said = self._outside.beacon.heard.pop()
+            if said.number > self._numbers.get(said.sender, 0):
+                self._note(said, now)
         for peer, call in list(self._calls.items()):
             if call.again[0] > now:
                 continue
@@ -184,11 +190,11 @@ class Signals:
             to=identity,
             number=time.time_ns() // 1_000_000,
             answers=answers,
-            places=tuple(self._places_here())[: signal.MOST],
+            places=tuple(self.here())[: signal.MOST],
         )
         return Letter(data=signal.write(said, self._known.key))
 
-    def _places_here(self) -> Iterator[Place]:
+    def here(self) -> Iterator[Place]:
         """Yield where this machine's interfaces are.
 
         As routers say, who let in anybody there; as others see them; as this machine does itself.
@@ -232,15 +238,18 @@ class Signals:
         # The same one comes by several members.
         if self._numbers.get(said.sender) == said.number:
             return
+        self._note(said, now)
+        self.observed.append(Called(peer=sender, at=now))
+        if not said.answers:
+            self._send(link, self._letter_to(said.sender, answers=True))
+
+    def _note(self, said: Signal, now: float) -> None:
         self._numbers[said.sender] = said.number
         for place in reversed(said.places):
             key = (said.sender, place.interface)
             if len(self._others) < MOST_SEEN or key in self._others:
                 self._others[key] = _with(self._others.get(key, []), place.endpoint, now)
         self.version += 1
-        self.observed.append(Called(peer=sender, at=now))
-        if not said.answers:
-            self._send(link, self._letter_to(said.sender, answers=True))
 
     def _may(self, sender: bytes, now: float) -> bool:
         """Say whether another letter from somebody is looked at now."""

@@ -65,6 +65,19 @@ RestartSec=5
 NoNewPrivileges=yes
 CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW
 """
+_DHT = """\
+[Unit]
+Description=Machines of the mesh {name} found in the DHT
+After=clan-boot.service
+
+[Service]
+Environment=CLAN_PROGRAM={stamp}
+ExecStart={program} dht {name} {nodes}
+Restart=always
+RestartSec=5
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+"""
 _LEAVE = """\
 [Unit]
 Description=What takes the mesh {name} off this machine when it leaves it
@@ -97,6 +110,11 @@ def unit_name(instance: str) -> str:
 def doors_name(instance: str) -> str:
     """Return what the unit is called that has routers let others in."""
     return f"clan-mesh-{instance}-doors.service"
+
+
+def dht_name(instance: str) -> str:
+    """Return what the unit is called that finds machines in the DHT."""
+    return f"clan-mesh-{instance}-dht.service"
 
 
 def leave_name(instance: str) -> str:
@@ -140,6 +158,14 @@ def resources(machine: str, instance: Instance, clan: Clan, values: Values) -> I
         text=_DOORS.format(name=name, program=PROGRAM, stamp=_stamp()),
         restart_on=(setting_file(name),),
     )
+    if nodes := MeshSettings.of(instance).dht:
+        yield Package(name="python3-libtorrent")
+        said = " ".join(nodes)
+        yield Unit(
+            name=dht_name(name),
+            text=_DHT.format(name=name, program=PROGRAM, stamp=_stamp(), nodes=said),
+            restart_on=(setting_file(name),),
+        )
     yield HealthCheck(name=f"the agent of {name} answers", command=("sh", "-c", _ANSWERS, name))
     yield from names(instance, clan, values)
     for member in instance.members["member"]:

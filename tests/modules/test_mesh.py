@@ -197,7 +197,7 @@ def test_a_member_that_may_use_the_dht(desk: Desk) -> None:
     assert " mesh dht home router.example:6881 [2001:db8::1]:6881\n" in unit.text
     assert "python3-libtorrent" in [each.name for each in found if isinstance(each, Package)]
     for wrong in ("router.example", "root@router.example:6881", "127.0.0.1:6881"):
-        with pytest.raises(ValueError, match="HOST:PORT|another machine"):
+        with pytest.raises(ValueError, match=r"HOST:PORT|another machine"):
             checked_node(wrong)
 
 

@@ -27,6 +27,7 @@ from clan.lab import built
 from clan.mesh import identity
 from clan.mesh.agent import status
 from clan.mesh.chart.canonical import base64_of, encode
+from clan.mesh.chart.carry import packed
 from clan.mesh.chart.content import Content, KnownAddress
 from clan.mesh.chart.store import Store
 
@@ -79,8 +80,9 @@ class Box:
     def take(self, chart: Chart) -> dict[str, Any]:
         """Hand it a map as an update does, while its agent runs."""
         words = [sys.executable, "-m", "clan.mesh", "--root", str(self.folder), "take", "home"]
-        done = subprocess.run(words, input=chart.raw, capture_output=True, check=True)
-        return dict(json.loads(done.stdout))
+        done = subprocess.run(words, input=packed([chart.raw]), capture_output=True, check=True)
+        (verdict,) = json.loads(done.stdout)
+        return dict(verdict)
 
     def start(self) -> None:
         inside = f"mount --bind {self.folder}/wireguard /var/run/wireguard && exec "
@@ -134,8 +136,7 @@ class Box:
     def busy(self) -> float:
         """Return the seconds that its agent has used of a processor."""
         assert self.agent is not None
-        used = Path(f"/proc/{self.agent.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(used[11]) + int(used[12])) / os.sysconf("SC_CLK_TCK")
+        return busy(self.agent.pid)
 
     def serial(self) -> int:
         """Return the serial of the map that its agent goes by."""
@@ -210,6 +211,12 @@ def boxes(names: Sequence[str], folder: Path, uplinks: Sequence[str]) -> Iterato
             each.remove()
 
 
+def busy(process: int) -> float:
+    """Return the seconds that a process has used of a processor."""
+    used = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(used[11]) + int(used[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def content(boxes: Sequence[Box], addresses: Mapping[str, str] = MappingProxyType({})) -> Content:
     """Return a map's content: these machines, where the inventory says they are, their records."""
     return Content(
@@ -248,6 +255,7 @@ class Talk:
         self.to = (str(other.address), PORT)
         self.sent: dict[int, float] = {}
         self.answered: dict[int, float] = {}
+        self._numbers = itertools.count()
 
     def close(self) -> None:
         self.one.close()
@@ -256,7 +264,7 @@ class Talk:
     def go(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         while (now := time.monotonic()) < end:
-            number = len(self.sent)
+            number = next(self._numbers)
             self.sent[number] = now
             with contextlib.suppress(OSError):
                 self.one.sendto(str(number).encode(), self.to)
@@ -270,7 +278,13 @@ class Talk:
                 with contextlib.suppress(OSError):
                     self.other.sendto(data, source)
             if self.one in readable:
-                self.answered[int(self.one.recv(99))] = time.monotonic()
+                number = int(self.one.recv(99))
+                if number in self.sent:
+                    self.answered[number] = time.monotonic()
+
+    def begin(self) -> None:
+        """Forget what was before: the next gap counts from here."""
+        self.sent, self.answered = {}, {}
 
     def lost(self) -> set[int]:
         """Return what was not answered, also after a while."""

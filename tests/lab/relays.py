@@ -112,7 +112,8 @@ class Node:
 
     def start(self) -> None:
         with self.space.inside():
-            self.relaying = Relaying(self.key, PREFIX, self.folder, self.said.append)
+            opened = self.folder / "opened.json"
+            self.relaying = Relaying(self.key, PREFIX, self.folder, opened, self.said.append)
 
     def bound(self, port: int) -> socket.socket:
         with self.space.inside():

@@ -44,7 +44,8 @@ class Relayed:
         self._here = here
         self._interfaces = interfaces
         self._say = say
-        self._relaying = Relaying(known.key, setting.prefix, setting.passing, say)
+        opened = setting.state / "relay-opened.json"
+        self._relaying = Relaying(known.key, setting.prefix, setting.passing, opened, say)
         self._again = -math.inf
         self._settled: object = None
 

@@ -36,9 +36,10 @@ SOON, LATER = 1.0, 10.0
 
 
 class Host:
-    """This machine's side of a relay. `folder` is gone at the next boot; `say` is for people.
+    """This machine's side of a relay; `say` is for people.
 
-    Raises OSError where connections are not tracked.
+    `folder` is gone at the next boot; what is opened in others' firewalls stays, and is noted in
+    `opened`. Raises OSError where connections are not tracked.
     """
 
     def __init__(
@@ -46,18 +47,19 @@ class Host:
         identity: bytes,
         joins: Callable[[bytes, bytes], bool],
         folder: Path,
+        opened: Path,
         say: Callable[[str], None],
     ) -> None:
         self._desk = Desk(own=identity, secret=secrets.token_bytes(32), joins=joins)
         self._file = folder / "flows.json"
         self._socket = folder / "pump.sock"
-        self._opened = folder / "opened.json"
+        self._opened = opened
         self._say = say
         self.nat = Nat(folder / "forwarding")
         self.state = self._read()
         self._ports: tuple[int, ...] = ()
         self._uplinks: tuple[str, ...] = ()
-        self._pumped: list[Any] = []
+        self._pumped: list[Any] | None = None
         self._count_at = math.inf
 
     def close(self) -> None:
@@ -131,6 +133,7 @@ class Host:
             answer = status.ask(self._socket, {"flows": flows})
         except OSError:
             if not flows:
+                firewalls.settle(self._opened, [])
                 return
             ports = f"{PORTS.start}-{PORTS.stop - 1}"
             firewalls.settle(self._opened, [("udp", ports, "")])

@@ -73,7 +73,7 @@ class Relaying:
     """
 
     def __init__(
-        self, key: Key, prefix: IPv6Network, folder: Path, say: Callable[[str], None]
+        self, key: Key, prefix: IPv6Network, folder: Path, opened: Path, say: Callable[[str], None]
     ) -> None:
         self._key = key
         self._say = say
@@ -81,7 +81,7 @@ class Relaying:
         self._group = LogGroup(table.GROUP, LONGEST)
         self._prefix = prefix
         self._socket = _socket(identity.address(prefix, key.public))
-        self._host = Host(key.public, self._joins, folder, say)
+        self._host = Host(key.public, self._joins, folder, opened, say)
         self._scene: Around | None = None
         self._clan = Clan(machines={}, records={})
         self._here = ""

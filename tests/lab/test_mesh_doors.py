@@ -9,6 +9,7 @@ import select
 import socket
 import subprocess
 import sys
+import time
 from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -18,8 +19,10 @@ from tests.lab.gateways import Gateway, lying, said
 from tests.lab.internet import Home, Internet, T
 from tests.lab.spaces import Space, join
 
+from clan.mesh.agent.knocks import Knocks, knock
 from clan.mesh.outside.router import LEAST_LIFE, MOST_LIFE, DoorError, Router
 from clan.mesh.outside.seam import Door
+from clan.mesh.wire import Knock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -232,3 +235,26 @@ def test_only_the_uplink_s_router_is_asked(site: Site) -> None:
 def test_a_router_that_opens_nothing_is_said_to(site: Site) -> None:
     with site.machine.inside(), pytest.raises(DoorError, match=r"192\.168\.1\.1 opens no port"):
         asyncio.run(site.router().open())
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_knock_is_heard_if_it_comes_in_and_is_the_right_one(site: Site, version: int) -> None:
+    gateway = "192.168.1.1" if version == 4 else site.six()
+    site.gateway()
+    router = site.router(gateway)
+    with site.machine.inside():
+        endpoint = asyncio.run(router.open()).endpoint
+    found = {router.door: endpoint}
+    for number in (0, 1):  # added to the one that is asked for
+        waiting = Knocks()
+        with site.machine.inside():
+            ((there, asked),) = waiting.wanted(found, 100.0)
+        with site.stranger.inside():
+            knock(Knock(endpoint=there, number=asked ^ number))
+        time.sleep(0.5)
+        waiting.turn(found, {each for each, _ in waiting.sockets()}, 101.0)
+        assert (waiting.heard == {router.door.id}) is (number == 0)
+        assert list(waiting.wanted(found, 102.0)) == []
+        waiting.turn({}, set(), 103.0)
+        assert (waiting.heard, list(waiting.sockets())) == (frozenset(), [])
+        waiting.close()

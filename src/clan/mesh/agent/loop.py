@@ -371,6 +371,7 @@ class Agent:
             slots=self._here.slots,
             seen=self._signals.seen(),
             mapped=self._outside.mapped,
+            verified=self._outside.verified,
             endpoints=self._interfaces.endpoints(),
             has=self._gossip.has,
             why=self.diary.why,

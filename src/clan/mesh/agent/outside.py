@@ -14,6 +14,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from clan.mesh.agent.beacon import Beacon
+from clan.mesh.agent.knocks import Knocks
 from clan.mesh.agent.stream import Stream
 from clan.mesh.errors import MeshError
 from clan.mesh.link import Kind
@@ -45,6 +46,7 @@ class Outside:
         self._path = path
         self._here = here
         self.beacon = Beacon(known, say)
+        self._knocks = Knocks()
         self._say = say
         self._lines: list[_Line] = []
         self._open: dict[Door, tuple[Endpoint, float]] = {}
@@ -65,12 +67,14 @@ class Outside:
         """Hang up."""
         for each in self._lines:
             each.stream.close()
+        self._knocks.close()
         self._listener.close()
         self._path.unlink(missing_ok=True)
 
     def sockets(self) -> Iterator[tuple[int, int]]:
         """Yield the descriptors to wait on, each with the events to wait for."""
         yield self._listener.fileno(), 1
+        yield from self._knocks.sockets()
         for each in self._lines:
             yield each.stream.fileno(), each.stream.events
 
@@ -79,10 +83,23 @@ class Outside:
         """Where routers say that they lead to this machine's interfaces, by their ids."""
         return {door.id: endpoint for door, (endpoint, _) in self._open.items()}
 
+    @property
+    def verified(self) -> frozenset[str]:
+        """The interfaces that a member reached there, unasked by any hole, by their ids."""
+        return self._knocks.heard
+
+    def knocks(self, now: float) -> Iterable[tuple[Endpoint, int]]:
+        """Yield the places where somebody outside is to knock now, each with the number to say."""
+        return self._knocks.wanted(self._places, now)
+
+    @property
+    def _places(self) -> dict[Door, Endpoint]:
+        return {door: endpoint for door, (endpoint, _) in self._open.items()}
+
     def due(self) -> float:
         """Return when something is to be told, or is good no longer."""
         told = self.beacon.due() if self._hears(seam.DHT) else math.inf
-        return min([told, *(until for _, until in self._open.values())])
+        return min([told, self._knocks.due(), *(until for _, until in self._open.values())])
 
     def turn(self, readable: Container[int], places: Iterable[Place], now: float) -> None:
         """Take in what was found, and tell what is wanted if that has changed.
@@ -112,6 +129,8 @@ class Outside:
                 self._say(f"a process beside the agent is hung up on: {fault}")
                 self._lines.remove(each)
                 each.stream.close()
+
+        self._knocks.turn(self._places, readable, now)
 
     def _settle(self) -> None:
         """Work out which doors are wanted, if this machine is elsewhere or has other interfaces."""

@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from clan.mesh import signal, wire
+from clan.mesh.agent import knocks
 from clan.mesh.agent.reach import way
 from clan.mesh.desire import Said
 from clan.mesh.errors import MeshError
 from clan.mesh.exchange import Called
 from clan.mesh.link import Endpoint, Kind
 from clan.mesh.signal import Place, Signal
-from clan.mesh.wire import Letter, Seen, Where
+from clan.mesh.wire import Knock, Letter, Seen, Where
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -135,6 +136,10 @@ class Signals:
                 return True
             case Seen():
                 return True
+            case Knock():
+                if self._may(wish.peers[link.peer].identity, now):
+                    knocks.knock(message)
+                return True
             case Letter(data=data):
                 self._letter(link, data, wish, pairs, now)
                 return True
@@ -156,6 +161,11 @@ class Signals:
             said = self._outside.beacon.heard.pop()
             if said.number > self._numbers.get(said.sender, 0):
                 self._note(said, now)
+        # A server whose place all know is outside of whatever router this machine is behind.
+        ways = [link for name in wish.kept if name in pairs and (link := way(pairs[name], now))]
+        if ways:
+            for endpoint, number in self._outside.knocks(now):
+                self._send(ways[0], Knock(endpoint=endpoint, number=number))
         for peer, call in list(self._calls.items()):
             if call.again[0] > now:
                 continue

@@ -16,7 +16,7 @@ from clan.machine.system import StepError
 from clan.mesh import wire
 from clan.mesh.agent.answers import answer
 from clan.mesh.agent.diary import Diary
-from clan.mesh.agent.firewall import GROUP, Watch
+from clan.mesh.agent.firewall import GROUP, TABLE, Watch
 from clan.mesh.agent.gossip import Gossip
 from clan.mesh.agent.here import Here
 from clan.mesh.agent.interfaces import Interfaces
@@ -46,6 +46,7 @@ from clan.mesh.exchange import (
     Traffic,
 )
 from clan.mesh.pair import Pair
+from clan.mesh.relay.table import TABLE as RELAY_TABLE
 from clan.mesh.step import State, step
 from clan.mesh.wire import Answer
 
@@ -84,7 +85,7 @@ class Agent:
         self.known = Knowledge(setting)
         self._kernel = Kernel()
         self._events = Events()
-        self._watch = Watch()
+        self._watch = Watch(TABLE, RELAY_TABLE)
         self._first = FirstPackets(GROUP)
         self._here = Here(self._kernel, setting.state / "slots", say)
         self._interfaces = Interfaces(self._kernel, self.known.key.public, say)
@@ -184,11 +185,9 @@ class Agent:
             if self._events.fileno() in readable and self._is_news():
                 self._look_soon(now)
             if self._watch.fileno() in readable and self._watch.gone():
-                self._upkeep.forget_guard()
-                self._look_soon(now)
+                self._forget_tables(now)
         except OverrunError:
-            self._upkeep.forget_guard()
-            self._look_soon(now)
+            self._forget_tables(now)
         if self._first.fileno() in readable:
             self._told(self._first.addresses(), now)
         if self._nearby.hear(readable, now):
@@ -197,6 +196,12 @@ class Agent:
         self._nearby.called.clear()
         if self._status.fileno() in readable:
             self._status.turn(partial(answer, self))
+
+    def _forget_tables(self, now: float) -> None:
+        """Have the firewall's tables made anew: somebody took one away, or may have."""
+        self._upkeep.forget_guard()
+        self._relayed.forget_table()
+        self._look_soon(now)
 
     def _is_news(self) -> bool:
         """Whether a change is somebody else's doing, and so may matter."""

@@ -82,6 +82,11 @@ class Relayed:
         if not is_relayed or self._relaying.look(link, now):
             self._interfaces.look(link, endpoint)
 
+    def forget_table(self) -> None:
+        """Note that somebody took the relay's table of the firewall away, or may have."""
+        self._relaying.forget_table()
+        self._settled = None
+
     def turn(self, readable: Collection[int], pairs: Mapping[str, Pair], now: float) -> list[Event]:
         """Register with relays, be one, go on with what passes now; return who called."""
         relaying = self._relaying

@@ -134,6 +134,10 @@ class Relaying:
         self._offers = offer.settle(self._offers, offer.candidates(_addresses(scene)))
         self._settle_seats()
 
+    def forget_table(self) -> None:
+        """Note that the table is not what it was: `settle` makes it anew."""
+        self._host.nat.forget_table()
+
     def look(self, link: LinkId, now: float) -> bool:
         """Have a link relayed from now on, or registered anew, as it is looked for.
 

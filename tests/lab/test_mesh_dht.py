@@ -47,11 +47,13 @@ def dht(town: Town) -> Iterator[None]:
         with space.inside():
             words = [PYTHON, str(PROGRAM), *NODES]
             process = subprocess.Popen(words, stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
-        with process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
             yield
+        finally:
             process.kill()
+            process.communicate()
     finally:
         space.remove()
 

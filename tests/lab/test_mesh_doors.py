@@ -224,10 +224,12 @@ def test_only_the_uplink_s_router_is_asked(site: Site) -> None:
         words = [sys.executable, "-c", GATEWAY, "192.168.1.3"]
         process = subprocess.Popen(words, stdout=subprocess.PIPE)
     assert process.stdout is not None
-    assert process.stdout.readline() == b"ready\n"
-    with site.machine.inside(), pytest.raises(DoorError, match="upnp: no answer"):
-        asyncio.run(site.router().open())
-    process.kill()
+    try:
+        assert process.stdout.readline() == b"ready\n"
+        with site.machine.inside(), pytest.raises(DoorError, match="upnp: no answer"):
+            asyncio.run(site.router().open())
+    finally:
+        process.kill()
     said = process.communicate()[0]
     assert b"searched" in said
 

@@ -49,18 +49,20 @@ class Story:
     def __init__(self, town: Town, folder: Path) -> None:
         self.vps, self.desk, self.laptop = self.boxes = town.boxes("vps", "desk", "laptop")
         self.homes: list[Home] = [town.home("random"), town.home("random")]
-        addresses = {"vps": town.internet.plug(self.vps)}
+        self.addresses = {"vps": town.internet.plug(self.vps)}
         for home, each in zip(self.homes, self.boxes[1:], strict=True):
             home.plug(each)
         self.gateway = Gateway(self.homes[0], folder / "router")
-        meet(self.boxes, addresses)
 
 
 @pytest.fixture
 def story(town: Town, tmp_path: Path) -> Iterator[Story]:
     made = Story(town, tmp_path)
-    yield made
-    made.gateway.remove()
+    try:
+        meet(made.boxes, made.addresses)
+        yield made
+    finally:
+        made.gateway.remove()
 
 
 def mapped(box: Box) -> str:

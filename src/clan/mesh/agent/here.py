@@ -34,10 +34,16 @@ TRIES = 4
 
 
 class Here:
-    """This machine's; `file` is where its slots are remembered."""
+    """This machine's; `file` is where its slots are remembered.
 
-    def __init__(self, kernel: Kernel, file: Path, say: Callable[[str], None]) -> None:
+    `streams` says whether somebody in the clan takes streams.
+    """
+
+    def __init__(
+        self, kernel: Kernel, file: Path, say: Callable[[str], None], *, streams: bool = False
+    ) -> None:
         self._kernel = kernel
+        self._streams = streams
         self._file = file
         self._say = say
         self._metered: frozenset[str] = frozenset()
@@ -73,7 +79,7 @@ class Here:
 
     def due(self) -> float:
         """Return when a slot stays no longer; it is in use longer, so `settle` finds out."""
-        wanted = set(slots.wanted(self.attachments))
+        wanted = set(slots.wanted(self.attachments, streams=self._streams))
         stay = [at + LINGER for slot, at in self._wanted.items() if slot not in wanted]
         return min(stay, default=math.inf)
 
@@ -85,9 +91,12 @@ class Here:
     def settle(self, interfaces: Interfaces) -> None:
         """Have an interface for each slot that there is now. Raises OSError, StepError."""
         now = time.monotonic()
-        self._wanted |= dict.fromkeys(slots.wanted(self.attachments), now)
+        wanted = slots.wanted(self.attachments, streams=self._streams)
+        self._wanted |= dict.fromkeys(wanted, now)
         self._wanted = {each: at for each, at in self._wanted.items() if now - at < LINGER}
-        there = slots.present(self._remembered, self.attachments, self._wanted.keys())
+        there = slots.present(
+            self._remembered, self.attachments, self._wanted.keys(), streams=self._streams
+        )
         self._remember(slots.settle(self._remembered, there, slots.drawn()))
         for _ in range(TRIES):
             self.slots = slots.in_use(self._remembered, set(there))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from clan.mesh.chart.accept import Verdict
     from clan.mesh.chart.content import Content, Machine
     from clan.mesh.chart.forks import View
-    from clan.mesh.chart.links import PublishedInterface
+    from clan.mesh.chart.links import PublishedInterface, Served
 
 KEEP_WITHIN, KEEP_AGAIN = 5.0, 60.0
 """Seconds until others' records are on the disk, and until that is tried again."""
@@ -110,16 +110,33 @@ class Knowledge:
             except OSError:
                 self._keep_at = now + KEEP_AGAIN
 
-    def publish(self, interfaces: Iterable[PublishedInterface], relays: Iterable[str]) -> bool:
+    def publish(
+        self,
+        interfaces: Iterable[PublishedInterface],
+        relays: Iterable[str],
+        served: Served | None = None,
+        certificate: bytes = b"",
+    ) -> bool:
         """Sign what others are to know of this machine; say whether it is new. Raises OSError."""
         mine = self.own_record
         interfaces, relays = tuple(interfaces), tuple(relays)
-        if mine is not None and (mine.interfaces, mine.relays) == (interfaces, relays):
+        told = interfaces, relays, served, certificate
+        if mine is not None and told == (
+            mine.interfaces,
+            mine.relays,
+            mine.served,
+            mine.certificate,
+        ):
             return False
         # Above what was told before this disk was lost, if the clock goes right.
         serial = max((mine.serial if mine else 0) + 1, int(time.time()))
         record = LinkRecord(
-            identity=self.key.public, serial=serial, interfaces=interfaces, relays=relays
+            identity=self.key.public,
+            serial=serial,
+            interfaces=interfaces,
+            relays=relays,
+            served=served,
+            certificate=certificate,
         )
         self._records.take(self.key.public, links.publish(record, self.key).raw)
         self.version += 1

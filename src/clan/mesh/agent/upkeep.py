@@ -48,6 +48,13 @@ class Upkeep:
         self._nearby = nearby
         self._signals = signals
         self._ground = Ground(kernel, setting.prefix, setting.state / OPENED)
+        self._served = setting.tls.served if setting.tls else None
+        self._certificate = b""
+        if self._served is not None and not self._served.name:
+            # Imported here: who ends no TLS does without.
+            from clan.mesh.tls import certificate
+
+            self._certificate = certificate.born(setting.state).hash
         self.wish = Wish(desired=Desired(name=""))
 
     def desire(self) -> Wish:
@@ -81,9 +88,11 @@ class Upkeep:
             for name, path in paths.items()
             if path.own in up
         }
-        self._ground.settle(wish, up.values(), self._here.attachments, ways)
+        streams = self._served.port if self._certificate and self._served else None
+        self._ground.settle(wish, up.values(), self._here.attachments, ways, streams=streams)
         # What others are to know of this machine's interfaces, when that has changed.
-        if self._known.publish((own.published for own in self._here.slots), wish.kept):
+        mine = (own.published for own in self._here.slots)
+        if self._known.publish(mine, wish.kept, self._served, self._certificate):
             self._nearby.ask(time.monotonic())
 
     def lead(self, peer: str, link: LinkId, mtu: int) -> None:

@@ -151,8 +151,7 @@ class Box:
     def busy(self) -> float:
         """Return the seconds that its agent has used of a processor."""
         assert self.agent is not None
-        used = Path(f"/proc/{self.agent.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(used[11]) + int(used[12])) / os.sysconf("SC_CLK_TCK")
+        return busy(self.agent.pid)
 
     def serial(self) -> int:
         """Return the serial of the map that its agent goes by."""
@@ -227,6 +226,12 @@ def boxes(names: Sequence[str], folder: Path, uplinks: Sequence[str]) -> Iterato
             each.remove()
 
 
+def busy(process: int) -> float:
+    """Return the seconds that a process has used of a processor."""
+    used = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(used[11]) + int(used[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def content(boxes: Sequence[Box], addresses: Mapping[str, str] = MappingProxyType({})) -> Content:
     """Return a map's content: these machines, where the inventory says they are, their records."""
     return Content(
@@ -265,6 +270,7 @@ class Talk:
         self.to = (str(other.address), PORT)
         self.sent: dict[int, float] = {}
         self.answered: dict[int, float] = {}
+        self._numbers = itertools.count()
 
     def close(self) -> None:
         self.one.close()
@@ -273,7 +279,7 @@ class Talk:
     def go(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         while (now := time.monotonic()) < end:
-            number = len(self.sent)
+            number = next(self._numbers)
             self.sent[number] = now
             with contextlib.suppress(OSError):
                 self.one.sendto(str(number).encode(), self.to)
@@ -287,7 +293,13 @@ class Talk:
                 with contextlib.suppress(OSError):
                     self.other.sendto(data, source)
             if self.one in readable:
-                self.answered[int(self.one.recv(99))] = time.monotonic()
+                number = int(self.one.recv(99))
+                if number in self.sent:
+                    self.answered[number] = time.monotonic()
+
+    def begin(self) -> None:
+        """Forget what was before: the next gap counts from here."""
+        self.sent, self.answered = {}, {}
 
     def lost(self) -> set[int]:
         """Return what was not answered, also after a while."""

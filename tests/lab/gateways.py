@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
+import struct
 import subprocess
+import threading
 import time
 from typing import TYPE_CHECKING
 
 from tests.lab.links import until
 
+from clan.mesh.outside import pcp
+
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.lab.internet import Home
+    from tests.lab.spaces import Space
 
 RULES = """
 table inet nat {
@@ -96,3 +104,47 @@ class Gateway:
     def remove(self) -> None:
         self._daemon.kill()
         self._daemon.wait()
+
+
+@contextlib.contextmanager
+def lying(space: Space, answer: Callable[[bytes], bytes]) -> Iterator[None]:
+    """Have the router at 192.168.1.1 answer questions of PCP as it likes."""
+    with space.inside():
+        listening = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    listening.bind(("192.168.1.1", pcp.PORT))
+
+    def serve() -> None:
+        while True:
+            data, source = listening.recvfrom(2000)
+            if not data:
+                return
+            listening.sendto(answer(data), source)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield
+    finally:
+        with space.inside(), socket.socket(type=socket.SOCK_DGRAM) as ending:
+            ending.sendto(b"", ("192.168.1.1", pcp.PORT))
+        thread.join()
+        listening.close()
+
+
+def said(
+    data: bytes,
+    *,
+    nonce: bytes | None = None,
+    inner: int | None = None,
+    outer: int = 40000,
+    address: str = "198.51.100.9",
+    result: int = 0,
+    life: int = 1200,
+) -> bytes:
+    """Answer a question of PCP's, or say that one of NAT-PMP's is not known."""
+    if data[0] != 2:
+        return struct.pack("!BBHL", 2, 0x80, 1, 0)
+    head = struct.pack("!BBBBLL12x", 2, 0x81, 0, result, life, 7)
+    asked, port = data[24:36], int.from_bytes(data[40:42])
+    body = struct.pack("!12sB3xHH", nonce or asked, 17, port if inner is None else inner, outer)
+    return head + body + bytes(10) + b"\xff\xff" + socket.inet_aton(address)

@@ -31,7 +31,7 @@ from clan.mesh.chart.content import Content
 from clan.mesh.chart.links import LinkRecord, Reached
 from clan.mesh.link import Endpoint, Kind, LinkId, Slot
 from clan.mesh.relay.pick import PORTS
-from clan.mesh.relay.relaying import Relaying, Scene
+from clan.mesh.relay.relaying import Around, Relaying
 from clan.mesh.slots import Own
 
 if TYPE_CHECKING:
@@ -66,12 +66,22 @@ table ip filter {
 """
 
 
+TRACKS = """\
+table ip own {
+    chain input {
+        type filter hook input priority filter;
+        ct state established accept
+    }
+}
+"""
+"""What makes a kernel track connections; most machines have a firewall that does."""
+
+
 class Node:
     """A machine of the clan with its part for relays; `wireguard` is the socket at its port."""
 
     def __init__(self, name: str, space: Space, folder: Path, *reached: str) -> None:
         self.name, self.space, self.reached = name, space, reached
-        self.relays = bool(reached)
         self.folder = folder / name
         self.key = key(name)
         self.said: list[str] = []
@@ -102,7 +112,8 @@ class Node:
 
     def start(self) -> None:
         with self.space.inside():
-            self.relaying = Relaying(self.key, PREFIX, self.folder, self.said.append)
+            opened = self.folder / "opened.json"
+            self.relaying = Relaying(self.key, PREFIX, self.folder, opened, self.said.append)
 
     def bound(self, port: int) -> socket.socket:
         with self.space.inside():
@@ -126,12 +137,11 @@ class Node:
     def settle(self, held: Held, records: Mapping[bytes, LinkRecord]) -> None:
         with self.space.inside():
             self.relaying.settle(
-                Scene(
+                Around(
                     view=held.view,
                     records=records,
                     own=self.own,
                     attachments=tuple(uplinks.look(self.kernel)),
-                    relays=self.relays,
                 ),
                 time.monotonic(),
             )
@@ -198,6 +208,7 @@ class World:
         join(spaces["net"], "relay", spaces["relay"], "eth0")
         address(spaces["net"], "relay", "203.0.113.1/24")
         address(spaces["relay"], "eth0", f"{RELAY}/24", "203.0.113.1")
+        rules(spaces["relay"], TRACKS)
         for router, wan, lan, names in (
             ("r1", "198.51.100", "10.1.0", ("one", "third")),
             ("r2", "192.0.2", "10.2.0", ("other",)),
@@ -269,6 +280,12 @@ class World:
             (flow.sides, flow.seat, [(leg.side, leg.endpoint, leg.local) for leg in flow.legs])
             for flow in self.relay.relaying._host.state.flows
         ]
+
+    def counted(self) -> int:
+        """Return how many datagrams, or batches, the relay's kernel passed on since last asked."""
+        with self.relay.space.inside():
+            counts = self.relay.relaying._host.nat.counts()
+        return sum(left for _, left in counts.values())
 
     def legs(self) -> list[Leg]:
         """Return where the relay has everybody registered."""

@@ -7,22 +7,22 @@ import contextlib
 import json
 import select
 import socket
-import struct
 import subprocess
 import sys
-import threading
+import time
 from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.lab.gateways import Gateway
+from tests.lab.gateways import Gateway, lying, said
 from tests.lab.internet import Home, Internet, T
 from tests.lab.spaces import Space, join
 
-from clan.mesh.outside import pcp
+from clan.mesh.agent.knocks import Knocks, knock
 from clan.mesh.outside.router import LEAST_LIFE, MOST_LIFE, DoorError, Router
 from clan.mesh.outside.seam import Door
+from clan.mesh.wire import Knock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -110,30 +110,6 @@ class Site:
         other.run("ip route add 239.0.0.0/8 dev eth0")
         return other
 
-    @contextlib.contextmanager
-    def liar(self, answer: Callable[[bytes], bytes]) -> Iterator[None]:
-        """Have the router answer as it likes."""
-        with self.home.space.inside():
-            listening = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        listening.bind(("192.168.1.1", pcp.PORT))
-
-        def serve() -> None:
-            while True:
-                data, source = listening.recvfrom(2000)
-                if not data:
-                    return
-                listening.sendto(answer(data), source)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield
-        finally:
-            with self.home.space.inside(), socket.socket(type=socket.SOCK_DGRAM) as ending:
-                ending.sendto(b"", ("192.168.1.1", pcp.PORT))
-            thread.join()
-            listening.close()
-
     def reached(self, host: str, port: int) -> bool:
         """Whether a stranger's datagram comes in."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -149,25 +125,6 @@ class Site:
     def _keep(self, made: T) -> T:
         self._made.callback(made.remove)
         return made
-
-
-def said(
-    data: bytes,
-    *,
-    nonce: bytes | None = None,
-    inner: int | None = None,
-    outer: int = 40000,
-    address: str = "198.51.100.9",
-    result: int = 0,
-    life: int = 1200,
-) -> bytes:
-    """Answer a question of PCP's, or say that one of NAT-PMP's is not known."""
-    if data[0] != 2:
-        return struct.pack("!BBHL", 2, 0x80, 1, 0)
-    head = struct.pack("!BBBBLL12x", 2, 0x81, 0, result, life, 7)
-    asked, port = data[24:36], int.from_bytes(data[40:42])
-    body = struct.pack("!12sB3xHH", nonce or asked, 17, port if inner is None else inner, outer)
-    return head + body + bytes(10) + b"\xff\xff" + socket.inet_aton(address)
 
 
 @pytest.fixture
@@ -250,13 +207,13 @@ FALSE: dict[str, Callable[[bytes], bytes]] = {
 def test_what_a_router_says_is_not_believed_as_it_is(site: Site, lie: str) -> None:
     router = site.router()
     del router._ways[1:]
-    with site.liar(FALSE[lie]), site.machine.inside(), pytest.raises(DoorError):
+    with lying(site.home.space, FALSE[lie]), site.machine.inside(), pytest.raises(DoorError):
         asyncio.run(router.open())
 
 
 def test_a_life_that_cannot_be_is_cut(site: Site) -> None:
     for life, kept in ((0, LEAST_LIFE), (0xFFFFFFFF, MOST_LIFE)):
-        with site.liar(partial(said, life=life)), site.machine.inside():
+        with lying(site.home.space, partial(said, life=life)), site.machine.inside():
             assert asyncio.run(site.router().open()).life == kept
 
 
@@ -267,10 +224,12 @@ def test_only_the_uplink_s_router_is_asked(site: Site) -> None:
         words = [sys.executable, "-c", GATEWAY, "192.168.1.3"]
         process = subprocess.Popen(words, stdout=subprocess.PIPE)
     assert process.stdout is not None
-    assert process.stdout.readline() == b"ready\n"
-    with site.machine.inside(), pytest.raises(DoorError, match="upnp: no answer"):
-        asyncio.run(site.router().open())
-    process.kill()
+    try:
+        assert process.stdout.readline() == b"ready\n"
+        with site.machine.inside(), pytest.raises(DoorError, match="upnp: no answer"):
+            asyncio.run(site.router().open())
+    finally:
+        process.kill()
     said = process.communicate()[0]
     assert b"searched" in said
 
@@ -278,3 +237,26 @@ def test_only_the_uplink_s_router_is_asked(site: Site) -> None:
 def test_a_router_that_opens_nothing_is_said_to(site: Site) -> None:
     with site.machine.inside(), pytest.raises(DoorError, match=r"192\.168\.1\.1 opens no port"):
         asyncio.run(site.router().open())
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_knock_is_heard_if_it_comes_in_and_is_the_right_one(site: Site, version: int) -> None:
+    gateway = "192.168.1.1" if version == 4 else site.six()
+    site.gateway()
+    router = site.router(gateway)
+    with site.machine.inside():
+        endpoint = asyncio.run(router.open()).endpoint
+    found = {router.door: endpoint}
+    for number in (0, 1):  # added to the one that is asked for
+        waiting = Knocks()
+        with site.machine.inside():
+            ((there, asked),) = waiting.wanted(found, 100.0)
+        with site.stranger.inside():
+            knock(Knock(endpoint=there, number=asked ^ number))
+        time.sleep(0.5)
+        waiting.turn(found, {each for each, _ in waiting.sockets()}, 101.0)
+        assert (waiting.heard == {router.door.id}) is (number == 0)
+        assert list(waiting.wanted(found, 102.0)) == []
+        waiting.turn({}, set(), 103.0)
+        assert (waiting.heard, list(waiting.sockets())) == (frozenset(), [])
+        waiting.close()

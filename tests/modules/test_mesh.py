@@ -16,8 +16,18 @@ from clan.mesh.link import Endpoint
 from clan.mesh.tls.told import Told
 from clan.mesh.tls.wants import Proxy
 from clan.model.generator import Elsewhere, MachineKey
-from clan.model.plan import Due, File, HealthCheck, HostName, Key, KnownHost, Resource, Unit
-from clan.modules.mesh.settings import checked_range, parsed
+from clan.model.plan import (
+    Due,
+    File,
+    HealthCheck,
+    HostName,
+    Key,
+    KnownHost,
+    Package,
+    Resource,
+    Unit,
+)
+from clan.modules.mesh.settings import checked_node, checked_range, parsed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -249,6 +259,18 @@ def test_where_one_member_takes_streams_all_have_the_process_for_them(
         place.parent.mkdir(parents=True)
         place.write_bytes(file.content)
         assert setting.read("home", tmp_path / machine).tls == told
+
+
+def test_a_member_that_may_use_the_dht(desk: Desk) -> None:
+    nodes = '["router.example:6881", "[2001:db8::1]:6881"]'
+    written = f"{CLAN}[instances.home.settings]\ndht = {nodes}\n"
+    found = plan(desk.open(written), "nas", Known("phone"))
+    (unit,) = [e for e in found if isinstance(e, Unit) and e.name == "clan-mesh-home-dht.service"]
+    assert " mesh dht home router.example:6881 [2001:db8::1]:6881\n" in unit.text
+    assert "python3-libtorrent" in [each.name for each in found if isinstance(each, Package)]
+    for wrong in ("router.example", "root@router.example:6881", "127.0.0.1:6881"):
+        with pytest.raises(ValueError, match=r"HOST:PORT|another machine"):
+            checked_node(wrong)
 
 
 def test_without_a_root_there_is_nothing_but_what_is_due(desk: Desk) -> None:

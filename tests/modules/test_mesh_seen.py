@@ -93,6 +93,7 @@ def test_what_this_version_s_agent_says_is_read() -> None:
         slots=(),
         seen={},
         mapped={},
+        verified=frozenset(),
         endpoints={},
         has={},
         why={},

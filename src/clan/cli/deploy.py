@@ -226,23 +226,36 @@ def _update(
 ) -> None:
     from clan.cli.rounds import Rounds
 
+    targets = dict.fromkeys(chosen, target_host) if target_host else {}
+    maps: Maps | None = None
+    if any(each.module.name == "mesh" for each in fleet.clan.instances.values()):
+        # It brings imports that nothing else here needs.
+        from clan.cli.mesh_round import Maps
+
+        maps = Maps(fleet, targets)
     rounds = Rounds(
         fleet=fleet,
-        targets=dict.fromkeys(chosen, target_host) if target_host else {},
+        targets=targets,
         limit=limit,
         accept_loss=frozenset(accept_loss),
         wait=wait,
         at_once=AT_ONCE,
         progress=Progress(chosen, quiet=as_json),
+        maps=maps,
     )
     found = asyncio.run(rounds.update(chosen, canary))
     outcomes = [outcome for outcome in found.values() if outcome is not None]
     due = fleet.due(found)
     if as_json:
-        shapes = {each.machine: each.to_json() | {"due": due[each.machine]} for each in outcomes}
-        for machine, taken in rounds.maps.items():
-            shapes[machine]["maps"] = taken
-        say_json(list(shapes.values()))
+        given = maps.given if maps else {}
+        say_json(
+            [
+                each.to_json()
+                | {"due": due[each.machine]}
+                | ({"maps": given[each.machine]} if each.machine in given else {})
+                for each in outcomes
+            ]
+        )
     else:
         for name, left_due in due.items():
             if left_due:

@@ -114,9 +114,12 @@ class Maps:
     fleet: Fleet
     targets: Mapping[str, str]
     rounds: list[Round] = field(default_factory=list)
+    given: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Machine -> mesh -> what became of the map there."""
 
     async def before(self, machines: Collection[str]) -> None:
         """Hear what machines have, and sign what is new; that it cannot be is warned of."""
+        self.rounds.clear()
         for instance in meshes(self.fleet.clan).values():
             if not set(machines) & set(instance.members["member"]):
                 continue
@@ -134,10 +137,8 @@ class Maps:
             if made is not None:
                 note(f"{instance.name}: signed {made}")
 
-    async def after(self, machines: Collection[str]) -> Mapping[str, dict[str, str]]:
-        """Hand the maps out; return machine -> mesh -> what became of it."""
-        found: dict[str, dict[str, str]] = {}
+    async def after(self, machines: Collection[str]) -> None:
+        """Hand the maps out."""
         for each in self.rounds:
             for machine, outcome in (await each.hand_out(machines)).items():
-                found.setdefault(machine, {})[each.instance.name] = outcome
-        return found
+                self.given.setdefault(machine, {})[each.instance.name] = outcome

@@ -36,7 +36,7 @@ class Rounds:
 
     `showing` has the host keys that machines are to show in this round. `returned` are machines
     that were offline at first, and were waited for. `overlaps` is what went by two values at once
-    when the window began. `maps` says of each mesh's machine what became of the map it was given.
+    when the window began. `maps` are those of meshes, where there are any.
     """
 
     fleet: Fleet
@@ -46,10 +46,10 @@ class Rounds:
     wait: bool
     at_once: int
     progress: Progress
+    maps: Maps | None = None
     showing: dict[str, str] = field(default_factory=dict)
     returned: set[str] = field(default_factory=set)
     overlaps: dict[GeneratorId, Overlap] = field(default_factory=dict)
-    maps: dict[str, dict[str, str]] = field(default_factory=dict)
 
     async def update(self, chosen: Sequence[str], canary: int) -> dict[str, Outcome | None]:
         """Update machines, and others that only have to learn their new keys.
@@ -73,20 +73,12 @@ class Rounds:
         renewed = await self.fleet.renew(chosen, self.targets, at_once=self.at_once)
         every = [*chosen, *await self.fleet.followers(chosen, at_once=self.at_once)]
         self.progress.join(every)
-        maps = self._maps()
-        if maps is not None:
-            await maps.before(every)
+        if self.maps is not None:
+            await self.maps.before(every)
         outcomes = {each.machine: each for each in await self.all(every, renewed, canary)}
-        if maps is not None:
-            self.maps |= await maps.after([name for name, each in outcomes.items() if each.good])
+        if self.maps is not None:
+            await self.maps.after([name for name, each in outcomes.items() if each.good])
         return {name: outcomes.get(name) for name in every}
-
-    def _maps(self) -> Maps | None:
-        if all(each.module.name != "mesh" for each in self.fleet.clan.instances.values()):
-            return None
-        from clan.cli.mesh_round import Maps  # it brings imports that most clans do without
-
-        return Maps(self.fleet, self.targets)
 
     async def all(
         self, chosen: Sequence[str], renewed: Mapping[str, str], canary: int

@@ -9,6 +9,7 @@ take INSTANCE           take in the maps on standard input, and tell the agent; 
 tell INSTANCE [HASH…]   print which maps and records are here, and the maps that are not named
 ask INSTANCE            ask the agent the line of JSON on standard input, and print its answer
 doors INSTANCE          hold doors open for the agent in the routers of this machine's uplinks
+dht INSTANCE NODE…      look in the DHT for the agent, beginning with these nodes, each HOST:PORT
 leave INSTANCE PREFIX…  take away what the agent made here; the clan's addresses are in PREFIX
 """
 
@@ -54,6 +55,9 @@ def main(words: Sequence[str] | None = None) -> None:
     leaves = commands.add_parser("leave")
     leaves.add_argument("instance")
     leaves.add_argument("prefixes", nargs="+", type=ip_network)
+    searching = commands.add_parser("dht")
+    searching.add_argument("instance")
+    searching.add_argument("nodes", nargs="+")
     given = parser.parse_args(words)
     os.umask(0o077)
     try:
@@ -70,6 +74,8 @@ def main(words: Sequence[str] | None = None) -> None:
         place = setting.read(given.instance, given.root)
         if given.command == "tell":
             _tell(place, given.known)
+        elif given.command == "dht":
+            _dht(place, given.nodes)
         else:
             COMMANDS[given.command](place)
     except (StepError, OSError) as fault:
@@ -145,6 +151,14 @@ def _doors(given: setting.Setting) -> None:
     from clan.mesh.outside import doors
 
     asyncio.run(doors.hold(given.line, _print))
+
+
+def _dht(given: setting.Setting, nodes: Sequence[str]) -> None:
+    import asyncio
+
+    from clan.mesh.outside import dht
+
+    asyncio.run(dht.search(given.line, nodes, _print))
 
 
 def _print(text: str) -> None:

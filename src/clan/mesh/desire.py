@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 from clan.mesh import identity
 from clan.mesh.exchange import Desired, Peer
 from clan.mesh.link import Endpoint, Kind, Link, LinkId, Uplink
+from clan.mesh.relay.seat import guess
+from clan.mesh.relay.wish import Clan, wants
 from clan.mesh.slots import inside
 from clan.mesh.tls.frames import Port
 from clan.mesh.tls.wants import loopback
@@ -83,6 +85,8 @@ class Known:
     """The latest first."""
     places: Mapping[tuple[bytes, str], tuple[Said, ...]] = field(default_factory=dict)
     """Where members' interfaces may be, by identity and id, as they say of themselves."""
+    relayed: Mapping[LinkId, Endpoint] = field(default_factory=dict)
+    """Where links that are relayed are registered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,9 +144,10 @@ def desire(known: Known) -> Wish:
             continue
         members[machine.name] = _member(known.prefix, machine)
         record = known.records.get(machine.identity)
-        found = list(_links(known, machine, record)) if record else []
+        found = [*_links(known, machine, record), *_relayed(known, here, machine)] if record else []
         peers[machine.name] = Peer(links=tuple(link for link, _ in found))
-        if machine.addresses and any(link.slot.kind is Kind.INTERNET for link, _ in found):
+        is_known = machine.addresses or (record is not None and record.reached)
+        if is_known and any(link.slot.kind is Kind.INTERNET for link, _ in found):
             open_to_all.append(machine)
         for link, theirs in found:
             address = inside(machine.identity, theirs.id)
@@ -160,7 +165,7 @@ def desire(known: Known) -> Wish:
 
 
 def _kept(known: Known, machines: Iterable[Machine]) -> tuple[str, ...]:
-    """Choose those to keep a link to, among those that the inventory says where to find.
+    """Choose those to keep a link to, among those that can be found: relays, and who is listed.
 
     By a hash of both identities: each machine chooses others, and always the same. First those that
     take streams: they are reached also where nothing but TCP 443 is.
@@ -200,7 +205,11 @@ def _links(
         for theirs in record.interfaces:
             slot = own.slot
             fits = (theirs.kind, theirs.family, theirs.network)
-            if uplink is None or fits != (slot.kind.value, slot.family, slot.network):
+            if (
+                slot.kind is Kind.RELAY
+                or uplink is None
+                or fits != (slot.kind.value, slot.family, slot.network)
+            ):
                 continue
             # What is known for the shortest time is the likeliest: machines move.
             heard = [*_seen(sights, own.slot, theirs), *_said(known, machine, slot, theirs)]
@@ -208,6 +217,7 @@ def _links(
             endpoints = (
                 *(each.endpoint for each in heard),
                 *_listed(known, machine, uplink, slot, theirs),
+                *_reached(record, slot, theirs),
             )
             endpoints = tuple(dict.fromkeys(endpoints))[:MOST_ENDPOINTS]
             if slot.kind is Kind.TLS:
@@ -224,6 +234,22 @@ def _links(
                 ),
                 theirs,
             )
+
+
+def _relayed(
+    known: Known, here: Machine, machine: Machine
+) -> Iterator[tuple[Link, PublishedInterface]]:
+    """Yield the links by way of relays."""
+    clan = Clan.of(known.view.content.machines, known.records)
+    for own, theirs, want in wants(clan, here.name, machine.name, known.own, known.attachments):
+        link = Link(
+            id=want.link,
+            slot=own.slot,
+            their_uplink=theirs.uplink,
+            endpoints=(known.relayed.get(want.link) or guess(want),),
+            lifetime=LIFETIME,
+        )
+        yield link, theirs
 
 
 def _seen(sights: Iterable[Sight], slot: Slot, theirs: PublishedInterface) -> Iterator[Said]:
@@ -261,6 +287,13 @@ def _listed(
             continue
         if slot.kind is not Kind.LAN or any(host in net.network for net in uplink.addresses):
             yield Endpoint(host=str(host), port=port)
+
+
+def _reached(record: LinkRecord, slot: Slot, theirs: PublishedInterface) -> Iterator[Endpoint]:
+    """Yield where a peer that relays is reached from outside: most likely so by its other ports."""
+    for each in record.reached if slot.kind is Kind.INTERNET else ():
+        if ip_address(each.host).version == slot.family and theirs.port:
+            yield Endpoint(host=each.host, port=theirs.port)
 
 
 def _numeric(host: str) -> IpAddress | None:

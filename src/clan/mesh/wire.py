@@ -20,6 +20,7 @@ that is not zero.
 | 5 seen | family u8 (4 or 6), zero u8, port u16, address 16 bytes (IPv4: 12 zeros before it) |
 | 6 letter | length u16, a signed signal (`signal.py`), for the receiver or to be handed on |
 | 7 where | nothing: asks for a `seen` |
+| 16 knock | as `seen`, then number u64: asks for a datagram there, the number twice |
 
 A choice is number u32, own u32, their u32: the ids of the sender's interface and the receiver's.
 Probe flag 1: the sender has traffic for the receiver. Summary flag 1: the link can be used.
@@ -54,6 +55,7 @@ _ENTRY = struct.Struct(">IIHB")
 _LIST = struct.Struct(">BB")
 _LETTER = struct.Struct(">H")
 _SEEN = struct.Struct(">BBH16s")
+_NUMBER = struct.Struct(">Q")
 
 
 class WireError(ValueError):
@@ -163,7 +165,16 @@ class Where:
     """Asks where the sender's packets on this link come from."""
 
 
-Message = Probe | Answer | Switch | Summary | Seen | Letter | Where
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Knock:
+    """Asks for a datagram from a new port, to see whether it comes in."""
+
+    endpoint: Endpoint
+    number: int
+    """64 random bits."""
+
+
+Message = Probe | Answer | Switch | Summary | Seen | Letter | Where | Knock
 
 
 def ticks(seconds: float) -> int:
@@ -204,16 +215,23 @@ def _encoded(message: Message) -> tuple[int, bytes]:
             if len(links) > MOST_LINKS:
                 raise ValueError(f"{len(links)} links in a summary, {MOST_LINKS} at most")
             return 4, _LIST.pack(len(links), _ENTRY.size) + b"".join(map(_entry, links))
+        case _:
+            return _aside(message)
+
+
+def _aside(message: Seen | Letter | Where | Knock) -> tuple[int, bytes]:
+    """Return the same of a message that tells nothing of links."""
+    match message:
         case Seen(endpoint=endpoint):
-            host = ip_address(endpoint.host)
-            packed = host.packed.rjust(16, b"\0")
-            return 5, _SEEN.pack(host.version, 0, endpoint.port, packed)
+            return 5, _place(endpoint)
         case Letter(data=inside):
             if len(inside) > LONGEST_LETTER:
                 raise ValueError(f"{len(inside)} bytes in a letter, {LONGEST_LETTER} at most")
             return 6, _LETTER.pack(len(inside)) + inside
         case Where():
             return 7, b""
+        case Knock(endpoint=endpoint, number=number):
+            return 16, _place(endpoint) + _NUMBER.pack(number)
 
 
 def decode(data: bytes) -> Message | None:
@@ -258,7 +276,7 @@ def _body(kind: int, body: bytes) -> Message | None:
     if kind == 4:  # noqa: PLR2004
         return _summary(body)
     if kind == 5:  # noqa: PLR2004
-        return _seen(body)
+        return Seen(endpoint=_endpoint(body))
     if kind == 6:  # noqa: PLR2004
         (size,) = _LETTER.unpack_from(body)
         if size > LONGEST_LETTER or _LETTER.size + size > len(body):
@@ -266,15 +284,23 @@ def _body(kind: int, body: bytes) -> Message | None:
         return Letter(data=body[_LETTER.size : _LETTER.size + size])
     if kind == 7:  # noqa: PLR2004
         return Where()
+    if kind == 16:  # noqa: PLR2004
+        (number,) = _NUMBER.unpack_from(body, _SEEN.size)
+        return Knock(endpoint=_endpoint(body), number=number)
     return None
 
 
-def _seen(body: bytes) -> Seen:
+def _place(endpoint: Endpoint) -> bytes:
+    host = ip_address(endpoint.host)
+    return _SEEN.pack(host.version, 0, endpoint.port, host.packed.rjust(16, b"\0"))
+
+
+def _endpoint(body: bytes) -> Endpoint:
     version, _, port, packed = _SEEN.unpack_from(body)
     if version not in {4, 6} or not port or (version == 4 and any(packed[:12])):  # noqa: PLR2004
         raise WireError("no place that anything can come from")
     host = ip_address(packed[12:] if version == 4 else packed)  # noqa: PLR2004
-    return Seen(endpoint=Endpoint(host=str(host), port=port))
+    return Endpoint(host=str(host), port=port)
 
 
 def _summary(body: bytes) -> Summary:

@@ -12,7 +12,7 @@ from clan.mesh.errors import MeshError
 from clan.mesh.link import Endpoint
 from clan.mesh.outside import seam
 from clan.mesh.outside.address import is_outside
-from clan.mesh.outside.seam import Door, Opened
+from clan.mesh.outside.seam import Door, Opened, Search
 
 ADDRESSES = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6))
 PORTS = st.integers(1, 65535)
@@ -40,6 +40,35 @@ def test_lines_are_read_as_they_were_written(
 ) -> None:
     assert seam.read_doors(seam.doors(doors)) == doors
     assert seam.read_opened(seam.opened(opened)) == opened
+
+
+KEY = st.binary(min_size=32, max_size=32)
+VALUE = st.binary(min_size=1, max_size=1000)
+SEARCH = st.builds(
+    Search,
+    sources=st.lists(ADDRESSES.map(str), max_size=3).map(tuple),
+    put=st.none() | st.tuples(KEY, VALUE),
+    get=st.lists(KEY, max_size=3).map(tuple),
+)
+
+
+@given(SEARCH, st.dictionaries(KEY, VALUE, max_size=3))
+def test_so_are_those_of_the_dht(search: Search, got: dict[bytes, bytes]) -> None:
+    assert seam.read_search(seam.search(search)) == search
+    assert seam.read_got(seam.got(got)) == got
+
+
+@given(st.binary(max_size=200))
+def test_anything_is_read_or_refused(line: bytes) -> None:
+    for read in (
+        seam.read_who,
+        seam.read_doors,
+        seam.read_opened,
+        seam.read_search,
+        seam.read_got,
+    ):
+        with pytest.raises(MeshError):
+            read(line)
 
 
 @pytest.mark.parametrize(

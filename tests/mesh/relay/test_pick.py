@@ -1,17 +1,13 @@
-"""Which relays: both ends come to the same, and do not change their minds for nothing."""
+"""Which relays: both ends come to the same."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clan.mesh.relay.pick import Offer, first_seat, of_pair, warm
+from clan.mesh.relay.pick import first_seat, of_pair
 
 NAMES = st.sampled_from(["nas", "desk", "laptop", "pi", "vps", "shop"])
-
-
-def offer(name: str, roundtrip: float | None, host: str = "") -> Offer:
-    return Offer(name=name, hosts=(host or name,), roundtrip=roundtrip)
 
 
 @given(
@@ -38,18 +34,6 @@ def test_what_both_keep_comes_first_then_what_one_does() -> None:
 
 def test_who_does_not_offer_itself_any_more_is_none() -> None:
     assert of_pair(("a", "b"), {"a": ["x"], "b": ["x"]}, {"w"}) == ("w",)
-
-
-def test_the_near_ones_are_kept_warm_and_no_two_at_one_place() -> None:
-    offers = [offer("x", 0.02, "p"), offer("y", 0.021, "p"), offer("z", 0.2), offer("w", None)]
-    assert warm(offers, ()) == ("x", "z")
-    assert warm(offers[:2], ()) == ("x", "y")
-
-
-def test_they_stay_unless_another_is_much_nearer() -> None:
-    offers = [offer("x", 0.050), offer("y", 0.055), offer("z", 0.045)]
-    assert set(warm(offers, ("x", "y"))) == {"x", "y"}
-    assert "z" in warm([*offers[:2], offer("z", 0.01)], ("x", "y"))
 
 
 def test_both_sides_begin_at_one_seat() -> None:

@@ -121,6 +121,16 @@ def test_who_is_not_wanted_is_told() -> None:
     assert not state.seats
 
 
+def test_a_link_that_another_relay_takes_over_goes_on_until_that_does() -> None:
+    state, query = begun()
+    state, _ = seat.take(state, WANT.relay, answer(query, Outcome.TOKEN, token=b"t"))
+    other = replace(WANT, relay=b"q" * 32)
+    state, farewells = seat.settle(state, [other], 2.0)
+    assert farewells == []
+    assert state.seats[LINK].want == other
+    assert not state.seats[LINK].is_ready
+
+
 def test_looking_for_a_link_asks_at_once_but_not_twice() -> None:
     state, query = begun()
     state, _ = seat.take(state, WANT.relay, answer(query, Outcome.READY))

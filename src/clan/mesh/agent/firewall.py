@@ -153,12 +153,13 @@ def let_in(ports: Iterable[tuple[str, int, str]], *, record: Path = OPENED) -> N
 
 
 class Watch:
-    """Says when the table was taken away: `nft flush ruleset` takes everyone's.
+    """Says when one of `tables` was taken away: `nft flush ruleset` takes everyone's.
 
     Raises OSError where the kernel has no nftables.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *tables: str) -> None:
+        self._tables = [each.encode() for each in tables or (TABLE,)]
         self._netlink = Netlink(netlink.NETFILTER, [_GROUP_OF_EVENTS])
 
     def fileno(self) -> int:
@@ -170,17 +171,19 @@ class Watch:
         self._netlink.close()
 
     def gone(self) -> bool:
-        """Whether somebody deleted the table since the last call. Raises OverrunError.
+        """Whether somebody deleted a table since the last call. Raises OverrunError.
 
         One that was replaced is not gone: it is made anew in the same step.
         """
-        gone = False
+        gone = set()
         for message in self._netlink.events():
             if message.kind in {_NEW_TABLE, _DELETE_TABLE}:
-                name = attributes(message.body[_HEAD:]).get(_TABLE_NAME, b"")
-                if name.rstrip(b"\0") == TABLE.encode():
-                    gone = message.kind == _DELETE_TABLE
-        return gone
+                name = attributes(message.body[_HEAD:]).get(_TABLE_NAME, b"").rstrip(b"\0")
+                if name in self._tables and message.kind == _DELETE_TABLE:
+                    gone.add(name)
+                else:
+                    gone.discard(name)
+        return bool(gone)
 
 
 def is_there() -> bool:

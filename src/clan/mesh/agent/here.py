@@ -49,6 +49,8 @@ class Here:
         self._metered: frozenset[str] = frozenset()
         self._remembered = self._read()
         self._wanted: dict[Slot, float] = {}
+        self.relayed = False
+        """Whether there are slots for relays."""
         self.attachments: tuple[Attachment, ...] = ()
         self.slots: tuple[Own, ...] = ()
         """Those in use, by their ids."""
@@ -79,7 +81,7 @@ class Here:
 
     def due(self) -> float:
         """Return when a slot stays no longer; it is in use longer, so `settle` finds out."""
-        wanted = set(slots.wanted(self.attachments, streams=self._streams))
+        wanted = set(self._slots())
         stay = [at + LINGER for slot, at in self._wanted.items() if slot not in wanted]
         return min(stay, default=math.inf)
 
@@ -88,14 +90,21 @@ class Here:
         before, self._metered = self._metered, uplinks.metered()
         return before != self._metered
 
-    def settle(self, interfaces: Interfaces) -> None:
-        """Have an interface for each slot that there is now. Raises OSError, StepError."""
+    def settle(self, interfaces: Interfaces, *, relayed: bool = False) -> None:
+        """Have an interface for each slot that there is now; for relays too, if there are some.
+
+        Raises OSError, StepError.
+        """
+        self.relayed = relayed
         now = time.monotonic()
-        wanted = slots.wanted(self.attachments, streams=self._streams)
-        self._wanted |= dict.fromkeys(wanted, now)
+        self._wanted |= dict.fromkeys(self._slots(), now)
         self._wanted = {each: at for each, at in self._wanted.items() if now - at < LINGER}
         there = slots.present(
-            self._remembered, self.attachments, self._wanted.keys(), streams=self._streams
+            self._remembered,
+            self.attachments,
+            self._wanted.keys(),
+            relayed=self.relayed,
+            streams=self._streams,
         )
         self._remember(slots.settle(self._remembered, there, slots.drawn()))
         for _ in range(TRIES):
@@ -108,6 +117,9 @@ class Here:
                 self._remember(slots.moved(self._remembered, fault.own, fresh.port, ()))
             else:
                 return
+
+    def _slots(self) -> list[Slot]:
+        return slots.wanted(self.attachments, relayed=self.relayed, streams=self._streams)
 
     def _remember(self, settled: tuple[Own, ...]) -> None:
         if settled != self._remembered:

@@ -16,7 +16,7 @@ from clan.machine.system import StepError
 from clan.mesh import wire
 from clan.mesh.agent.answers import answer
 from clan.mesh.agent.diary import Diary
-from clan.mesh.agent.firewall import GROUP, Watch
+from clan.mesh.agent.firewall import GROUP, TABLE, Watch
 from clan.mesh.agent.gossip import Gossip
 from clan.mesh.agent.here import Here
 from clan.mesh.agent.interfaces import Interfaces
@@ -26,6 +26,7 @@ from clan.mesh.agent.nearby import Nearby
 from clan.mesh.agent.netlink import OverrunError
 from clan.mesh.agent.nflog import FirstPackets
 from clan.mesh.agent.outside import Outside
+from clan.mesh.agent.relayed import Relayed
 from clan.mesh.agent.report import Scene
 from clan.mesh.agent.signals import Signals
 from clan.mesh.agent.status import Status
@@ -46,6 +47,7 @@ from clan.mesh.exchange import (
     Traffic,
 )
 from clan.mesh.pair import Pair
+from clan.mesh.relay.table import TABLE as RELAY_TABLE
 from clan.mesh.step import State, step
 from clan.mesh.wire import Answer
 
@@ -84,7 +86,7 @@ class Agent:
         self.known = Knowledge(setting)
         self._kernel = Kernel()
         self._events = Events()
-        self._watch = Watch()
+        self._watch = Watch(TABLE, RELAY_TABLE)
         self._first = FirstPackets(GROUP)
         has_streams = setting.tls is not None
         self._here = Here(self._kernel, setting.state / "slots", say, streams=has_streams)
@@ -94,8 +96,9 @@ class Agent:
         self.diary = Diary(setting)
         self._state = State()
         self._gossip = Gossip(self.known, say)
-        self._outside = Outside(setting.line, self._here, say)
+        self._outside = Outside(setting.line, self.known, self._here, say)
         self._signals = Signals(self.known, self._here, self._interfaces, self._outside, say)
+        self._relayed = Relayed(setting, self.known, self._here, self._interfaces, say)
         self._upkeep = Upkeep(
             setting,
             self._kernel,
@@ -104,6 +107,7 @@ class Agent:
             interfaces=self._interfaces,
             nearby=self._nearby,
             signals=self._signals,
+            relayed=self._relayed,
         )
         self._streams = Streams(setting, self.known, self._here, say)
         self._seen = self._versions()
@@ -122,7 +126,8 @@ class Agent:
         self._gossip.close()
         self.diary.close()
         self._outside.close()
-        for each in (self._events, self._watch, self._first, self._status, self._kernel):
+        self._status.close()
+        for each in (self._events, self._watch, self._first, self._relayed, self._kernel):
             each.close()
 
     def start(self) -> None:
@@ -152,6 +157,7 @@ class Agent:
         """Wait until something can be read or is due; return what can be read."""
         readers: list[_Readable] = [self._events, self._watch, self._first, self._status]
         readers += [each.prober for each in self._interfaces.up.values()]
+        readers += self._relayed.sockets()
         poll = select.poll()
         for each in readers:
             poll.register(each.fileno(), select.POLLIN)
@@ -163,7 +169,7 @@ class Agent:
             self._look_at,
             self._wish_at,
             self.known.due(),
-            *(each.due() for each in (*parts, self._signals, self._streams)),
+            *(each.due() for each in (*parts, self._signals, self._relayed, self._streams)),
         )
         left = max(0.0, due - time.monotonic())
         # Rounded up: woken a little too early, it would ask and find nothing to do.
@@ -182,11 +188,9 @@ class Agent:
             if self._events.fileno() in readable and self._is_news():
                 self._look_soon(now)
             if self._watch.fileno() in readable and self._watch.gone():
-                self._upkeep.forget_guard()
-                self._look_soon(now)
+                self._forget_tables(now)
         except OverrunError:
-            self._upkeep.forget_guard()
-            self._look_soon(now)
+            self._forget_tables(now)
         if self._first.fileno() in readable:
             self._told(self._first.addresses(), now)
         if self._nearby.hear(readable, now):
@@ -195,6 +199,12 @@ class Agent:
         self._nearby.called.clear()
         if self._status.fileno() in readable:
             self._status.turn(partial(answer, self))
+
+    def _forget_tables(self, now: float) -> None:
+        """Have the firewall's tables made anew: somebody took one away, or may have."""
+        self._upkeep.forget_guard()
+        self._relayed.forget_table()
+        self._look_soon(now)
 
     def _is_news(self) -> bool:
         """Whether a change is somebody else's doing, and so may matter."""
@@ -246,7 +256,7 @@ class Agent:
             self._observed += self._here.look(self._looked)
             if not first:
                 self._decide()  # what is lost is left before anything else is done
-            self._here.settle(self._interfaces)
+            self._here.settle(self._interfaces, relayed=self.known.has_relays)
             self._nearby.settle(
                 self._here.attachments, self._here.slots, self._here.moved, self._looked
             )
@@ -272,19 +282,19 @@ class Agent:
 
     def _wish_again(self, now: float) -> None:
         self._wish_at, self._wished = math.inf, now
-        wish = self._upkeep.desire()
-        if wish == self._wish:
-            return
         try:
-            self._upkeep.settle(wish, self._state.pairs)
+            self._upkeep.again(self._state.pairs)
         except (OSError, StepError):
             self._look_soon(now)  # which says what is the matter
 
     def _tell(self, readable: set[int], now: float) -> None:
         """Go on with what is told and asked, and have what follows from what is new."""
-        self._outside.turn(readable, now)
+        self._outside.turn(readable, self._signals.here(), now)
         self._gossip.turn(self._interfaces.up, readable, now)
         self._signals.turn(self._wish, self._state.pairs, now)
+        self._observed += self._relayed.turn(readable, self._state.pairs, now)
+        if self._here.relayed != self.known.has_relays:
+            self._look_soon(now)
         versions = self._versions()
         if versions != self._seen:
             before, self._seen = self._seen, versions
@@ -306,9 +316,9 @@ class Agent:
         self._gossip.follow(self._wish, self._state, self._interfaces.up, now)
         self._nearby.turn(now)
 
-    def _versions(self) -> tuple[int, int, int]:
+    def _versions(self) -> tuple[object, ...]:
         """Return what changes with what is known of others; first, with the map."""
-        return self.known.maps, self.known.version, self._signals.version
+        return self.known.maps, self.known.version, self._signals.version, self._relayed.version
 
     # What is to be done.
 
@@ -336,7 +346,7 @@ class Agent:
                 case SetRoute(peer=peer, link=link, mtu=mtu):
                     self._upkeep.lead(peer, link, mtu)
                 case SetEndpoint(link=link, endpoint=endpoint):
-                    self._interfaces.look(link, endpoint)
+                    self._relayed.look(link, endpoint, time.monotonic())
                 case SetKeepalive(link=link, every=every):
                     self._interfaces.hold(link, every)
                 case ReadCounters(link=link):
@@ -370,6 +380,7 @@ class Agent:
             slots=self._here.slots,
             seen=self._signals.seen(),
             mapped=self._outside.mapped,
+            verified=self._outside.verified,
             endpoints=self._interfaces.endpoints(),
             has=self._gossip.has,
             why=self.diary.why,

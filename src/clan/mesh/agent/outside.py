@@ -13,6 +13,8 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
+from clan.mesh.agent.beacon import Beacon
+from clan.mesh.agent.knocks import Knocks
 from clan.mesh.agent.stream import Stream
 from clan.mesh.errors import MeshError
 from clan.mesh.link import Kind
@@ -21,12 +23,14 @@ from clan.mesh.outside.address import is_outside
 from clan.mesh.outside.seam import Door
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator, Mapping
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from clan.mesh.agent.here import Here
+    from clan.mesh.agent.knowledge import Knowledge
     from clan.mesh.agent.uplinks import Attachment
     from clan.mesh.link import Endpoint
+    from clan.mesh.signal import Place
     from clan.mesh.slots import Own
 
 MOST_LINES = 4
@@ -36,12 +40,19 @@ MOST_LINES = 4
 class Outside:
     """This machine's. Raises OSError where the socket at `path` cannot be made."""
 
-    def __init__(self, path: Path, here: Here, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, path: Path, known: Knowledge, here: Here, say: Callable[[str], None]
+    ) -> None:
         self._path = path
         self._here = here
+        self.beacon = Beacon(known, say)
+        self._knocks = Knocks()
         self._say = say
         self._lines: list[_Line] = []
         self._open: dict[Door, tuple[Endpoint, float]] = {}
+        self._of: object = None
+        self._doors: tuple[Door, ...] = ()
+        self._line_of_doors = b""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -56,12 +67,14 @@ class Outside:
         """Hang up."""
         for each in self._lines:
             each.stream.close()
+        self._knocks.close()
         self._listener.close()
         self._path.unlink(missing_ok=True)
 
     def sockets(self) -> Iterator[tuple[int, int]]:
         """Yield the descriptors to wait on, each with the events to wait for."""
         yield self._listener.fileno(), 1
+        yield from self._knocks.sockets()
         for each in self._lines:
             yield each.stream.fileno(), each.stream.events
 
@@ -70,53 +83,87 @@ class Outside:
         """Where routers say that they lead to this machine's interfaces, by their ids."""
         return {door.id: endpoint for door, (endpoint, _) in self._open.items()}
 
-    def due(self) -> float:
-        """Return when something that was found is good no longer."""
-        return min((until for _, until in self._open.values()), default=math.inf)
+    @property
+    def verified(self) -> frozenset[str]:
+        """The interfaces that a member reached there, unasked by any hole, by their ids."""
+        return self._knocks.heard
 
-    def turn(self, readable: Container[int], now: float) -> None:
-        """Take in what was found, and tell what is wanted if that has changed."""
-        doors = tuple(_doors(self._here.slots, self._here.attachments))
+    def knocks(self, now: float) -> Iterable[tuple[Endpoint, int]]:
+        """Yield the places where somebody outside is to knock now, each with the number to say."""
+        return self._knocks.wanted(self._places, now)
+
+    @property
+    def _places(self) -> dict[Door, Endpoint]:
+        return {door: endpoint for door, (endpoint, _) in self._open.items()}
+
+    def due(self) -> float:
+        """Return when something is to be told, or is good no longer."""
+        told = self.beacon.due() if self._hears(seam.DHT) else math.inf
+        return min([told, self._knocks.due(), *(until for _, until in self._open.values())])
+
+    def turn(self, readable: Container[int], places: Iterable[Place], now: float) -> None:
+        """Take in what was found, and tell what is wanted if that has changed.
+
+        `places` are where this machine's interfaces are.
+        """
+        self._settle()
         self._open = {
-            door: found for door, found in self._open.items() if door in doors and now < found[1]
+            door: found
+            for door, found in self._open.items()
+            if door in self._doors and now < found[1]
         }
         if self._listener.fileno() in readable:
             with contextlib.suppress(OSError):
                 self._lines.append(_Line(self._listener.accept()[0]))
                 if len(self._lines) > MOST_LINES:
                     self._lines.pop(0).stream.close()
+        wanted = {seam.DOORS: self._line_of_doors}
+        if self._hears(seam.DHT):
+            wanted[seam.DHT] = self.beacon.search(tuple(places), self._here.attachments, now)
         for each in list(self._lines):
             try:
                 for line in each.turn(readable):
-                    self._take(each, line, doors, now)
-                if each.is_holding and each.told != doors:
-                    each.told = doors
-                    each.stream.write(seam.doors(doors))
-                    each.stream.turn()
+                    self._take(each, line, now)
+                each.tell(wanted.get(each.name, b""))
             except (OSError, MeshError) as fault:
                 self._say(f"a process beside the agent is hung up on: {fault}")
                 self._lines.remove(each)
                 each.stream.close()
 
-    def _take(self, line: _Line, said: bytes, doors: tuple[Door, ...], now: float) -> None:
-        if not line.is_holding:
-            line.is_holding = seam.read_who(said) == seam.DOORS
-            return
-        by_id = {each.id: each for each in line.told or () if each in doors}
-        self._open = {
-            by_id[each.id]: (each.endpoint, now + each.life)
-            for each in seam.read_opened(said)
-            if each.id in by_id
-        }
+        self._knocks.turn(self._places, readable, now)
+
+    def _settle(self) -> None:
+        """Work out which doors are wanted, if this machine is elsewhere or has other interfaces."""
+        of = self._here.slots, self._here.attachments
+        if of != self._of:
+            self._of = of
+            self._doors = tuple(_doors(*of))
+            self._line_of_doors = seam.doors(self._doors)
+
+    def _hears(self, name: str) -> bool:
+        return any(each.name == name for each in self._lines)
+
+    def _take(self, line: _Line, said: bytes, now: float) -> None:
+        if not line.name:
+            line.name = seam.read_who(said)
+        elif line.name == seam.DHT:
+            self.beacon.take(said)
+        elif line.name == seam.DOORS:
+            by_id = {each.id: each for each in self._doors}
+            self._open = {
+                by_id[each.id]: (each.endpoint, now + each.life)
+                for each in seam.read_opened(said)
+                if each.id in by_id
+            }
 
 
 class _Line:
-    """A line; `told` is what was wanted when its far end was told last."""
+    """A line. `name` says what is at its far end, once that is known."""
 
     def __init__(self, connected: socket.socket) -> None:
         self.stream = Stream(connected, math.inf, 2 * seam.LONGEST)
-        self.is_holding = False
-        self.told: tuple[Door, ...] | None = None
+        self.name = ""
+        self._told = b""
 
     def turn(self, readable: Container[int]) -> list[bytes]:
         """Return the lines that came. Raises OSError where the far end is gone."""
@@ -127,6 +174,14 @@ class _Line:
         if self.stream.ended or len(self.stream.read) > seam.LONGEST:
             raise OSError("it is gone, or says too much")
         return lines
+
+    def tell(self, line: bytes) -> None:
+        """Tell it what is wanted, if it was told something else last. Raises OSError."""
+        if line in {b"", self._told}:
+            return
+        self._told = line
+        self.stream.write(line)
+        self.stream.turn()
 
 
 def _doors(slots: tuple[Own, ...], attachments: tuple[Attachment, ...]) -> Iterator[Door]:

@@ -35,6 +35,8 @@ class Scene:
     """Where others see this machine's interfaces, by their ids."""
     mapped: Mapping[str, Endpoint]
     """Where routers say that they lead to them."""
+    verified: frozenset[str]
+    """Those of them that a member reached there."""
     endpoints: Mapping[LinkId, Endpoint]
     """Where WireGuard sends to on each link."""
     has: Mapping[bytes, tuple[int, int]]
@@ -104,6 +106,7 @@ def _interface(own: Own, scene: Scene) -> dict[str, Any]:
         "port": own.port,
         "seen": [_written(each) for each in scene.seen.get(own.id, ())],
         "mapped": _written(mapped) if mapped else None,
+        "verified": own.id in scene.verified,
     }
 
 

@@ -44,6 +44,11 @@ class Setting:
         return self.socket.with_suffix(".line")
 
     @property
+    def passing(self) -> Path:
+        """A folder for what the next boot forgets, of relays."""
+        return self.socket.with_suffix("")
+
+    @property
     def prefix(self) -> IPv6Network:
         """The clan's."""
         return identity.prefix(self.root)

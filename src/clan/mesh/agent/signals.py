@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from clan.mesh import signal, wire
+from clan.mesh.agent import knocks
 from clan.mesh.agent.reach import way
 from clan.mesh.desire import Said
 from clan.mesh.errors import MeshError
 from clan.mesh.exchange import Called
 from clan.mesh.link import Endpoint, Kind
 from clan.mesh.signal import Place, Signal
-from clan.mesh.wire import Letter, Seen, Where
+from clan.mesh.wire import Knock, Letter, Seen, Where
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from clan.mesh.pair import Pair
     from clan.mesh.wire import Message
 
-ASK_EVERY, ASK_AGAIN = 0.5, 45.0
+ASK_EVERY, ASK_AGAIN = 0.5, 600.0
 """Seconds between two questions where this machine is seen: while that is not known, and after."""
 CARRIERS = 3
 """Members that a signal is given to."""
@@ -135,6 +136,10 @@ class Signals:
                 return True
             case Seen():
                 return True
+            case Knock():
+                if self._may(wish.peers[link.peer].identity, now):
+                    knocks.knock(message)
+                return True
             case Letter(data=data):
                 self._letter(link, data, wish, pairs, now)
                 return True
@@ -144,11 +149,23 @@ class Signals:
         """Ask a peer to open holes, now and again; wake the members that can hand that on."""
         keeps = self._keeps(wish, peer)
         self.observed += [Called(peer=name, at=now) for name in keeps if name in pairs]
+        self._ask_all(wish, pairs, now)
         self._give(peer, wish, pairs, now)
+        if peer in wish.peers:
+            self._outside.beacon.want(wish.peers[peer].identity, now)
         self._calls[peer] = _Calling(since=now, again=[now + after for after in AGAIN])
 
     def turn(self, wish: Wish, pairs: Mapping[str, Pair], now: float) -> None:
-        """Give signals anew where it is time to."""
+        """Give signals anew where it is time to, and take in what was found without."""
+        while self._outside.beacon.heard:
+            said = self._outside.beacon.heard.pop()
+            if said.number > self._numbers.get(said.sender, 0):
+                self._note(said, now)
+        # A server whose place all know is outside of whatever router this machine is behind.
+        ways = [link for name in wish.kept if name in pairs and (link := way(pairs[name], now))]
+        if ways:
+            for endpoint, number in self._outside.knocks(now):
+                self._send(ways[0], Knock(endpoint=endpoint, number=number))
         for peer, call in list(self._calls.items()):
             if call.again[0] > now:
                 continue
@@ -184,11 +201,11 @@ class Signals:
             to=identity,
             number=time.time_ns() // 1_000_000,
             answers=answers,
-            places=tuple(self._places_here())[: signal.MOST],
+            places=tuple(self.here())[: signal.MOST],
         )
         return Letter(data=signal.write(said, self._known.key))
 
-    def _places_here(self) -> Iterator[Place]:
+    def here(self) -> Iterator[Place]:
         """Yield where this machine's interfaces are.
 
         As routers say, who let in anybody there; as others see them; as this machine does itself.
@@ -222,6 +239,7 @@ class Signals:
         names = {member.identity: name for name, member in wish.peers.items()}
         sender, to = names.get(said.sender), names.get(said.to)
         if sender is not None and said.to == self._known.key.public:
+            self._ask_all(wish, pairs, now)
             self._for_me(sender, said, link, now)
         elif sender == link.peer and to is not None and to in pairs:
             onward = way(pairs[to], now)
@@ -232,15 +250,18 @@ class Signals:
         # The same one comes by several members.
         if self._numbers.get(said.sender) == said.number:
             return
+        self._note(said, now)
+        self.observed.append(Called(peer=sender, at=now))
+        if not said.answers:
+            self._send(link, self._letter_to(said.sender, answers=True))
+
+    def _note(self, said: Signal, now: float) -> None:
         self._numbers[said.sender] = said.number
         for place in reversed(said.places):
             key = (said.sender, place.interface)
             if len(self._others) < MOST_SEEN or key in self._others:
                 self._others[key] = _with(self._others.get(key, []), place.endpoint, now)
         self.version += 1
-        self.observed.append(Called(peer=sender, at=now))
-        if not said.answers:
-            self._send(link, self._letter_to(said.sender, answers=True))
 
     def _may(self, sender: bytes, now: float) -> bool:
         """Say whether another letter from somebody is looked at now."""
@@ -249,6 +270,14 @@ class Signals:
         budget.at = now
         budget.left = max(-1.0, budget.left)
         return budget.left >= 0
+
+    def _ask_all(self, wish: Wish, pairs: Mapping[str, Pair], now: float) -> None:
+        """Ask where this machine is seen now: what is given next is to be right."""
+        ways = (way(pairs[name], now) for name in wish.kept if name in pairs)
+        for link in ways:
+            if link is not None and now - self._asked.get(link.own, -math.inf) > ASK_EVERY:
+                self._asked[link.own] = now
+                self._send(link, Where())
 
     def _tell(self, link: LinkId) -> None:
         with contextlib.suppress(OSError):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from clan.mesh.agent.kernel import Kernel
     from clan.mesh.agent.knowledge import Knowledge
     from clan.mesh.agent.nearby import Nearby
+    from clan.mesh.agent.relayed import Relayed
     from clan.mesh.agent.setting import Setting
     from clan.mesh.agent.signals import Signals
     from clan.mesh.link import LinkId
@@ -41,12 +42,14 @@ class Upkeep:
         interfaces: Interfaces,
         nearby: Nearby,
         signals: Signals,
+        relayed: Relayed,
     ) -> None:
         self._known = known
         self._here = here
         self._interfaces = interfaces
         self._nearby = nearby
         self._signals = signals
+        self._relayed = relayed
         self._ground = Ground(kernel, setting.prefix, setting.state / OPENED)
         self._served = setting.tls.served if setting.tls else None
         self._certificate = b""
@@ -69,6 +72,7 @@ class Upkeep:
                 attachments=self._here.attachments,
                 sights=self._nearby.sights,
                 places=self._signals.places(time.monotonic()),
+                relayed=self._relayed.endpoints(),
             )
         )
 
@@ -90,9 +94,23 @@ class Upkeep:
         }
         streams = self._served.port if self._certificate and self._served else None
         self._ground.settle(wish, up.values(), self._here.attachments, ways, streams=streams)
-        # What others are to know of this machine's interfaces, when that has changed.
-        mine = (own.published for own in self._here.slots)
-        if self._known.publish(mine, wish.kept, self._served, self._certificate):
+        self._publish()
+
+    def again(self, pairs: Mapping[str, Pair]) -> None:
+        """Have what follows from something new about others. Raises OSError, StepError."""
+        wish = self.desire()
+        if wish == self.wish:
+            self._publish()
+        else:
+            self.settle(wish, pairs)
+
+    def _publish(self) -> None:
+        """Tell others of this machine's interfaces, when that has changed. Raises OSError."""
+        interfaces = (own.published for own in self._here.slots)
+        reached = self._relayed.reached
+        if self._known.publish(
+            interfaces, self.wish.kept, reached, self._served, self._certificate
+        ):
             self._nearby.ask(time.monotonic())
 
     def lead(self, peer: str, link: LinkId, mtu: int) -> None:

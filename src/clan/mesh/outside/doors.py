@@ -39,7 +39,8 @@ async def hold(path: Path, say: Callable[[str], None]) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     listening = asyncio.create_task(doors.line.listen(say))
     await ended.wait()
-    listening.cancel()
+    listening.cancel()  # first: what goes on by itself is not told to be gone
+    await asyncio.wait([listening])
     await doors.leave()
 
 

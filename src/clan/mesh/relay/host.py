@@ -26,7 +26,7 @@ from clan.mesh.relay.nat import Nat
 from clan.mesh.relay.pick import PORTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from clan.mesh.relay.message import Call
@@ -36,9 +36,10 @@ SOON, LATER = 1.0, 10.0
 
 
 class Host:
-    """This machine's side of a relay. `folder` is gone at the next boot; `say` is for people.
+    """This machine's side of a relay; `say` is for people.
 
-    Raises OSError where connections are not tracked.
+    `folder` is gone at the next boot; what is opened in others' firewalls stays, and is noted in
+    `opened`. Raises OSError where connections are not tracked.
     """
 
     def __init__(
@@ -46,19 +47,19 @@ class Host:
         identity: bytes,
         joins: Callable[[bytes, bytes], bool],
         folder: Path,
+        opened: Path,
         say: Callable[[str], None],
     ) -> None:
         self._desk = Desk(own=identity, secret=secrets.token_bytes(32), joins=joins)
         self._file = folder / "flows.json"
         self._socket = folder / "pump.sock"
-        self._opened = folder / "opened.json"
+        self._opened = opened
         self._say = say
         self.nat = Nat(folder / "forwarding")
         self.state = self._read()
         self._ports: tuple[int, ...] = ()
         self._uplinks: tuple[str, ...] = ()
-        self._relays = False
-        self._pumped: list[Any] = []
+        self._pumped: list[Any] | None = None
         self._count_at = math.inf
 
     def close(self) -> None:
@@ -70,28 +71,19 @@ class Host:
         """When `turn` has something to do."""
         return self._count_at
 
-    def settle(
-        self, *, relays: bool, ports: Iterable[int], uplinks: Sequence[str], now: float
-    ) -> None:
-        """Be a relay or none; `ports` are those of this machine's own slots for relays.
+    def settle(self, *, ports: Iterable[int], uplinks: Iterable[str], now: float) -> None:
+        """Have what follows from another map, or from other networks around.
 
-        Raises OSError, StepError.
+        `ports` are those of this machine's own slots for relays. Raises OSError, StepError.
         """
-        self._relays, self._ports = relays, tuple(sorted(ports))
-        self._uplinks = tuple(sorted(uplinks))
-        self.revise(now)
-
-    def revise(self, now: float) -> None:
-        """Have what follows from another map. Raises OSError, StepError."""
-        self._have(self._desk.revise(self.state) if self._relays else State(), now)
+        self._ports, self._uplinks = tuple(sorted(ports)), tuple(sorted(uplinks))
+        self._have(self._desk.revise(self.state), now)
 
     def take(self, asked: Asked, now: float) -> list[Post | Call]:
         """Take an ask in, have what follows, and return what is to be said to whom.
 
         Raises OSError, StepError.
         """
-        if not self._relays:
-            return []
         state, said = self._desk.take(self.state, asked, now)
         self._have(state, now)
         return said
@@ -113,9 +105,8 @@ class Host:
 
     def _have(self, state: State, now: float) -> None:
         self.state = state
-        passes = self._relays and table.passed(state.flows)
+        passes = table.passed(state.flows)
         told = table.Told(
-            relays=self._relays,
             ports=self._ports,
             flows=state.flows,
             uplinks=self._uplinks,
@@ -142,6 +133,7 @@ class Host:
             answer = status.ask(self._socket, {"flows": flows})
         except OSError:
             if not flows:
+                firewalls.settle(self._opened, [])
                 return
             ports = f"{PORTS.start}-{PORTS.stop - 1}"
             firewalls.settle(self._opened, [("udp", ports, "")])

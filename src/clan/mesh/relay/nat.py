@@ -104,7 +104,6 @@ class Nat:
 
     def _forget(self, flows: Iterable[Flow]) -> None:
         for flow in flows:
-            self._conntrack.forget_mark(table.FIRST | flow.number << 1, 0xFFFFFFFE)
             for leg in flow.legs:
                 here = Endpoint(host=leg.local, port=PORTS[flow.seat])
                 self._conntrack.forget(leg.endpoint, here)

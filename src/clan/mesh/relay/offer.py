@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
     from ipaddress import IPv4Network, IPv6Network
 
-AGAIN = 1800.0
+AGAIN = 6 * 3600.0
 """Seconds after which a place that worked is tried again."""
 VALID = 2 * AGAIN + 600
 """Seconds that it counts for: a member that is asked may be away."""
-FIRST, LAST = 10.0, 1800.0
+FIRST, LAST = 2.0, 24 * 3600.0
 """Seconds until a place that did not work is tried again, at first and at most; each is double."""
 MOST = 4
 """Places of one machine."""

@@ -8,6 +8,7 @@ gives this its turn; it is told which links can be used now, and who calls.
 from __future__ import annotations
 
 import contextlib
+import math
 import secrets
 import socket
 import time
@@ -28,7 +29,7 @@ from clan.mesh.relay.wish import Clan, wants
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-    from ipaddress import IPv6Address, IPv6Network
+    from ipaddress import IPv4Network, IPv6Address, IPv6Network
     from pathlib import Path
 
     from clan.mesh.agent.nflog import Packet
@@ -44,22 +45,20 @@ PORT = 46743
 """The UDP port of members' stable addresses for what is said by the mesh itself."""
 LONGEST = 2048
 """Bytes of a message, with its headers."""
-TRY_EVERY = 1.0
-"""Seconds between two things that are sent somewhere because a member asked for it."""
+TRY_EVERY = 0.5
+"""Seconds between two things that are sent somewhere because one member asked for it."""
 _FREEBIND = 78
 """IPV6_FREEBIND (linux/in6.h): an address that comes in a moment will do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
+class Around:
     """What there is: the map that holds, the records, and this machine's slots and uplinks."""
 
     view: View
     records: Mapping[bytes, LinkRecord]
     own: tuple[Own, ...]
     attachments: tuple[Attachment, ...]
-    relays: bool
-    """Whether this machine would relay."""
 
     @property
     def content(self) -> Content:
@@ -74,7 +73,7 @@ class Relaying:
     """
 
     def __init__(
-        self, key: Key, prefix: IPv6Network, folder: Path, say: Callable[[str], None]
+        self, key: Key, prefix: IPv6Network, folder: Path, opened: Path, say: Callable[[str], None]
     ) -> None:
         self._key = key
         self._say = say
@@ -82,14 +81,15 @@ class Relaying:
         self._group = LogGroup(table.GROUP, LONGEST)
         self._prefix = prefix
         self._socket = _socket(identity.address(prefix, key.public))
-        self._host = Host(key.public, self._joins, folder, say)
-        self._scene: Scene | None = None
+        self._host = Host(key.public, self._joins, folder, opened, say)
+        self._scene: Around | None = None
         self._clan = Clan(machines={}, records={})
         self._here = ""
         self._wanted: dict[LinkId, None] = {}
+        self._awake: frozenset[str] = frozenset()
         self._seats = seat.State()
         self._offers = offer.State()
-        self._tried = 0.0
+        self._tried: dict[bytes, float] = {}
         self.ready: list[tuple[LinkId, Endpoint]] = []
         """Links whose datagrams are passed on now, and were not before."""
         self.called: list[str] = []
@@ -107,24 +107,19 @@ class Relaying:
 
     def due(self) -> float:
         """Return when `turn` has something to do though nothing can be read."""
-        is_willing = self._scene is not None and self._scene.relays
-        return min(
-            self._seats.due, self._host.due, self._offers.due if is_willing else float("inf")
-        )
+        offers = self._offers.due if self._awake else math.inf
+        return min(self._seats.due, self._host.due, offers)
 
     @property
     def places(self) -> tuple[Endpoint, ...]:
         """Where this machine can be a relay, as members elsewhere have shown."""
-        if self._scene is None or not self._scene.relays:
-            return ()
         return tuple(offer.reached(self._offers, time.monotonic()))
 
-    def endpoint(self, link: LinkId) -> Endpoint | None:
-        """Return where a link's datagrams go, as far as its relay has said."""
-        found = self._seats.seats.get(link)
-        return found.endpoint if found else None
+    def endpoints(self) -> dict[LinkId, Endpoint]:
+        """Return where the datagrams of links that are relayed go."""
+        return {link: each.endpoint for link, each in self._seats.seats.items()}
 
-    def settle(self, scene: Scene, now: float) -> None:
+    def settle(self, scene: Around, now: float) -> None:
         """Have what follows from what there is. Raises OSError, StepError."""
         self._scene = scene
         self._clan = Clan.of(scene.content.machines, scene.records)
@@ -132,7 +127,6 @@ class Relaying:
         self._here = next(here, "")
         own = [each for each in scene.own if each.slot.kind is Kind.RELAY]
         self._host.settle(
-            relays=scene.relays,
             ports=[each.port for each in own],
             uplinks=[each.name for each in scene.attachments],
             now=now,
@@ -140,16 +134,29 @@ class Relaying:
         self._offers = offer.settle(self._offers, offer.candidates(_addresses(scene)))
         self._settle_seats()
 
-    def look(self, link: LinkId, now: float) -> None:
-        """Have a link relayed from now on, or registered anew, as it is looked for."""
-        if link in self._seats.seats:
+    def forget_table(self) -> None:
+        """Note that the table is not what it was: `settle` makes it anew."""
+        self._host.nat.forget_table()
+
+    def look(self, link: LinkId, now: float) -> bool:
+        """Have a link relayed from now on, or registered anew, as it is looked for.
+
+        Says whether its datagrams pass, by the last that the relay said.
+        """
+        known = self._seats.seats.get(link)
+        if known is not None:
             self._seats = seat.hurry(self._seats, link, now)
         elif link not in self._wanted:
             self._wanted[link] = None
             self._settle_seats()
+        return known is not None and known.is_ready
 
     def keep(self, peers: Collection[str]) -> None:
-        """Have links relayed to these peers alone, by name: nobody talks to the others any more."""
+        """Have links relayed to these peers alone, by name, and ask no other for anything.
+
+        Nobody talks to the others, and they are not to be woken for this.
+        """
+        self._awake = frozenset(peers)
         gone = [link for link in self._wanted if link.peer not in peers]
         for link in gone:
             del self._wanted[link]
@@ -166,9 +173,9 @@ class Relaying:
         self._seats, queries = seat.ask(self._seats, now)
         self._send_asks(queries)
         self._host.turn(now)
-        if self._scene is not None and self._scene.relays and self._offers.due <= now:
-            others = sorted(self._scene.content.identities - {self._key.public})
-            self._offers, tries = offer.ask(self._offers, others, _nonces(), now)
+        if self._scene is not None and self._offers.due <= now:
+            awake = [m.identity for m in self._scene.content.machines if m.name in self._awake]
+            self._offers, tries = offer.ask(self._offers, awake, _nonces(), now)
             for each in tries:
                 self._tell(each)
 
@@ -270,11 +277,17 @@ class Relaying:
                 self._asked(heard, ask, datagram, packet)
             case Tried(nonce=nonce) if is_seat:
                 own = [net.network for each in self._attached() for net in each.addresses]
-                self._offers = offer.arrive(
-                    self._offers, nonce, datagram.source.host, own, time.monotonic()
-                )
+                self._arrived(nonce, datagram.source.host, own)
             case Answer() as answer:
                 self._answered(heard, answer)
+
+    def _arrived(
+        self, nonce: bytes, source: str, own: Collection[IPv4Network | IPv6Network]
+    ) -> None:
+        before = self.places
+        self._offers = offer.arrive(self._offers, nonce, source, own, time.monotonic())
+        for place in [each for each in self.places if each not in before]:
+            self._say(f"reached from outside at {place.host} port {place.port}: a relay for others")
 
     def _overhear(self, now: float) -> None:
         """Take in what came by the mesh itself."""
@@ -287,12 +300,14 @@ class Relaying:
             match heard.message if heard else None:
                 case Call() as call if heard:
                     self._called(heard, call, now)
-                case Try() as wanted if heard and now - self._tried >= TRY_EVERY:
-                    self._tried = now
-                    self._try(heard.sender, wanted)
+                case Try() as wanted if heard:
+                    self._try(heard.sender, wanted, now)
 
-    def _try(self, sender: bytes, wanted: Try) -> None:
+    def _try(self, sender: bytes, wanted: Try, now: float) -> None:
         """Send something where a member hopes to be reached, from a port of no meaning."""
+        if now - self._tried.get(sender, -TRY_EVERY) < TRY_EVERY:
+            return
+        self._tried[sender] = now
         with contextlib.suppress(ValueError, OSError):
             host = ip_address(wanted.host)
             family = socket.AF_INET6 if host.version == 6 else socket.AF_INET  # noqa: PLR2004
@@ -338,7 +353,7 @@ class Relaying:
         return self._scene.attachments if self._scene else ()
 
 
-def _addresses(scene: Scene) -> list[str]:
+def _addresses(scene: Around) -> list[str]:
     """Return the addresses of uplinks that lead out and cost nothing by the byte."""
     return [
         str(each.ip)

@@ -112,6 +112,16 @@ class Query:
     to: Endpoint
 
 
+def guess(want: Want) -> Endpoint:
+    """Return where a link's datagrams go unless the relay says otherwise."""
+    return _new(want, 0).endpoint
+
+
+def _new(want: Want, serial: int) -> Seat:
+    sides = ((want.own, want.link.own), (want.peer, want.link.their))
+    return Seat(want=want, seat=first_seat(sides), serial=serial)
+
+
 def settle(state: State, wants: Iterable[Want], clock: float) -> tuple[State, list[Query]]:
     """Have just these links relayed; what is not wanted any more is told its relay.
 
@@ -125,7 +135,8 @@ def settle(state: State, wants: Iterable[Want], clock: float) -> tuple[State, li
         want = wanted.get(link)
         if want is not None and want.relay == seat.want.relay:
             seats[link] = seat if want == seat.want else replace(seat, want=want, outcome=None)
-        elif seat.token:
+        elif seat.token and want is None:
+            # One that another relay takes over goes on here, until it is silent.
             serial += 1
             gone = replace(seat, serial=serial)
             ask = replace(_ask(gone), leaves=True)
@@ -133,8 +144,7 @@ def settle(state: State, wants: Iterable[Want], clock: float) -> tuple[State, li
     for link, want in wanted.items():
         if link not in seats:
             serial += 1
-            sides = ((want.own, link.own), (want.peer, link.their))
-            seats[link] = Seat(want=want, seat=first_seat(sides), serial=serial)
+            seats[link] = _new(want, serial)
     return State(seats=seats, serial=serial), farewells
 
 

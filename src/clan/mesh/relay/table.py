@@ -44,8 +44,6 @@ class Told:
     (`ipv4`, `ipv6`) that are `shut`: where it was the mesh that switched forwarding on.
     """
 
-    relays: bool
-    """Whether this machine is a relay."""
     ports: tuple[int, ...] = ()
     flows: tuple[Flow, ...] = ()
     uplinks: tuple[str, ...] = ()
@@ -76,8 +74,7 @@ def ruleset(told: Told) -> str:
     ours = f"ct mark & {MASK:#x} == {FIRST:#x}"
     lines += _counting(flows)
     heard = [f"udp dport {{ {_listed(told.ports)} }}"] if told.ports else []
-    if told.relays:
-        heard.append(f"udp dport {PORTS.start}-{PORTS.stop - 1} {_HERE}")
+    heard.append(f"udp dport {PORTS.start}-{PORTS.stop - 1} {_HERE}")
     magic = f"@th,64,64 {int.from_bytes(MAGIC, 'big'):#x}"
     lines += _chain(
         "raw", "filter hook prerouting priority -310", [f"{magic} {to} jump hear" for to in heard]
@@ -89,12 +86,11 @@ def ruleset(told: Told) -> str:
         "drop",
         "}",
     ]
-    if told.relays:
-        lines += _chain(
-            "output",
-            "filter hook output priority -310",
-            [f"udp sport {PORTS.start}-{PORTS.stop - 1} {magic} notrack"],
-        )
+    lines += _chain(
+        "output",
+        "filter hook output priority -310",
+        [f"udp sport {PORTS.start}-{PORTS.stop - 1} {magic} notrack"],
+    )
     if flows:
         lines += _chain("translate", "nat hook prerouting priority -110", _to(ours))
         lines += _chain("behind", "nat hook postrouting priority 90", _from(ours))
@@ -105,7 +101,9 @@ def ruleset(told: Told) -> str:
         is_marked = any(leg.mark for flow in flows for leg in flow.legs)
         came = [f"{ours} ct mark @came", *(ways if is_marked else [])]
         lines += _chain("came", "filter hook prerouting priority -90", came)
-        lines += _chain("left", "filter hook postrouting priority 300", [f"{ours} ct mark @left"])
+        # UDP alone: what refuses a datagram, ICMP, belongs to its connection.
+        left = f"meta l4proto udp {ours} ct mark @left"
+        lines += _chain("left", "filter hook postrouting priority 300", [left])
     if told.shut and told.uplinks:
         names = ", ".join(f'"{name}"' for name in told.uplinks)
         between = f"iifname {{ {names} }} oifname {{ {names} }}"

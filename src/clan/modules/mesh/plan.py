@@ -89,6 +89,19 @@ CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_BIND_SERVICE
 """
 _OF_STREAMS = ("clan.mesh.tls", "clan.mesh.chart")
 """What the process of streams is made of: a change of it restarts that."""
+_DHT = """\
+[Unit]
+Description=Machines of the mesh {name} found in the DHT
+After=clan-boot.service
+
+[Service]
+Environment=CLAN_PROGRAM={stamp}
+ExecStart={program} dht {name} {nodes}
+Restart=always
+RestartSec=5
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+"""
 _LEAVE = """\
 [Unit]
 Description=What takes the mesh {name} off this machine when it leaves it
@@ -126,6 +139,11 @@ def doors_name(instance: str) -> str:
 def tls_name(instance: str) -> str:
     """Return what the unit is called that keeps streams."""
     return f"clan-mesh-{instance}-tls.service"
+
+
+def dht_name(instance: str) -> str:
+    """Return what the unit is called that finds machines in the DHT."""
+    return f"clan-mesh-{instance}-dht.service"
 
 
 def leave_name(instance: str) -> str:
@@ -175,6 +193,14 @@ def resources(machine: str, instance: Instance, clan: Clan, values: Values) -> I
         yield Unit(
             name=tls_name(name),
             text=_TLS.format(name=name, program=PROGRAM, stamp=_stamp(*_OF_STREAMS)),
+        )
+    if nodes := MeshSettings.of(instance).dht:
+        yield Package(name="python3-libtorrent")
+        said = " ".join(nodes)
+        yield Unit(
+            name=dht_name(name),
+            text=_DHT.format(name=name, program=PROGRAM, stamp=_stamp(), nodes=said),
+            restart_on=(setting_file(name),),
         )
     yield HealthCheck(name=f"the agent of {name} answers", command=("sh", "-c", _ANSWERS, name))
     yield from names(instance, clan, values)

@@ -64,6 +64,13 @@ def parsed(written: str) -> Target:
     return target
 
 
+def checked_node(written: str) -> str:
+    """Refuse what is no `host:port`."""
+    if parsed(written).port is None:
+        raise ValueError(f"{written!r} has no port; it is HOST:PORT")
+    return written
+
+
 def checked_address(written: str) -> str:
     """Refuse what is no `host[:port]` that another machine can send to."""
     parsed(written)
@@ -82,6 +89,12 @@ class MeshSettings(Settings):
         None,
         description="Private range in which each machine has an IPv4 address, for programs that "
         "know only IPv4 (default: a /20 in 10.0.0.0/8 that follows from the root).",
+    )
+    dht: tuple[Annotated[str, AfterValidator(checked_node)], ...] = Field(
+        (),
+        max_length=16,
+        description="Nodes by which machines enter BitTorrent's DHT, each HOST:PORT, to find each "
+        "other where nobody introduces them (default: none, and no DHT).",
     )
 
 

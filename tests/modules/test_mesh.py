@@ -11,6 +11,10 @@ from tests.mesh import signers
 
 from clan.mesh import identity
 from clan.mesh.agent import setting
+from clan.mesh.chart.links import Served
+from clan.mesh.link import Endpoint
+from clan.mesh.tls.told import Told
+from clan.mesh.tls.wants import Proxy
 from clan.model.generator import Elsewhere, MachineKey
 from clan.model.plan import (
     Due,
@@ -26,6 +30,8 @@ from clan.model.plan import (
 from clan.modules.mesh.settings import checked_node, checked_range, parsed
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.desk import Desk
 
     from clan.model.clan import Clan
@@ -75,8 +81,34 @@ def address(machine: str) -> str:
 
 
 AT_VPN = 'addresses = ["vpn.example.com:9"]'
+NAS = "addresses = []\nmachines.nas.settings."
 FAULTS = [
     ('addresses = ["nas.example.com", "nas.example.com"]', "machine 'nas' has an address twice"),
+    (
+        "addresses = []\nmachines.nas.settings.tlsPort = 8443",
+        "machine 'nas' has tlsPort but no tls",
+    ),
+    (
+        'addresses = []\nmachines.nas.settings.tlsWeb = "nas.example.com/clan"',
+        "machine 'nas' has tlsWeb but no tls",
+    ),
+    (
+        'addresses = []\nmachines.nas.settings.proxyPassword = "/root/proxy"',
+        "machine 'nas' has proxyPassword but no proxy",
+    ),
+    (
+        'addresses = []\nmachines.nas.settings.tlsWeb = "192.0.2.1/clan"',
+        "'192.0.2.1/clan' is not NAME/PATH",
+    ),
+    (
+        'addresses = []\nmachines.nas.settings.tlsWeb = "nas.example.com"',
+        "'nas.example.com' is not NAME/PATH",
+    ),
+    (
+        'addresses = []\nmachines.nas.settings.proxy = "proxy.example.com"',
+        "'proxy.example.com' is not HOST:PORT",
+    ),
+    (NAS + 'proxyPassword = "proxy"', "proxyPassword"),
     ('addresses = ["ben@nas.example.com"]', "'ben@nas.example.com' names a user"),
     ('addresses = ["fe80::1"]', "fe80::1 is no address that another machine can send to"),
     ('addresses = ["127.0.0.1:1"]', "127.0.0.1 is no address that another machine can send to"),
@@ -187,6 +219,46 @@ def test_what_a_member_has(desk: Desk) -> None:
     (due,) = [each for each in found if isinstance(each, Due)]
     assert due.var.machine == "phone"
     assert plan(desk.open(CLAN), "nas", Known("phone")) == found
+
+
+STREAMS = [
+    ("tls = true", Told(served=Served(port=443))),
+    ("tls = true\ntlsPort = 8443", Told(served=Served(port=8443))),
+    (
+        'tls = true\ntlsWeb = "nas.example.com/clan"',
+        Told(served=Served(port=443, name="nas.example.com", path="/clan"), local=8443),
+    ),
+    (
+        'tls = true\nproxy = "[2001:db8::1]:3128"\nproxyPassword = "/root/proxy"',
+        Told(
+            served=Served(port=443),
+            proxy=Proxy(place=Endpoint(host="2001:db8::1", port=3128), credentials="/root/proxy"),
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("written", "expected"), STREAMS)
+def test_where_one_member_takes_streams_all_have_the_process_for_them(
+    desk: Desk, tmp_path: Path, written: str, expected: Told
+) -> None:
+    settings = written.replace("\n", "\nmachines.nas.settings.")
+    clan = desk.open(CLAN.replace('addresses = ["192.0.2.7:51820", "nas.example.com"]', settings))
+    for machine, told in (("nas", expected), ("phone", Told())):
+        found = plan(clan, machine, Known())
+        (unit,) = [
+            each for each in found if isinstance(each, Unit) and each.name.endswith("-tls.service")
+        ]
+        assert unit.name == "clan-mesh-home-tls.service"
+        assert " machine.pyz mesh tls home\n" in unit.text.replace("/current/", " ")
+        # Neither an update of the agent nor of the setting ends a stream.
+        assert unit.restart_on == ()
+        (file,) = [each for each in found if isinstance(each, File)]
+        assert isinstance(file.content, bytes)
+        place = tmp_path / machine / file.path.lstrip("/")
+        place.parent.mkdir(parents=True)
+        place.write_bytes(file.content)
+        assert setting.read("home", tmp_path / machine).tls == told
 
 
 def test_a_member_that_may_use_the_dht(desk: Desk) -> None:

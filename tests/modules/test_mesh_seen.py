@@ -18,6 +18,7 @@ from clan.mesh.desire import Wish
 from clan.mesh.errors import MeshError
 from clan.mesh.exchange import Desired
 from clan.mesh.step import State
+from clan.mesh.tls.report import name_relays
 from clan.modules.mesh.drawing import draw, edges
 from clan.modules.mesh.seen import (
     Decided,
@@ -109,6 +110,28 @@ def test_what_this_version_s_agent_says_is_read() -> None:
         uplinks={},
         peers={},
     )
+
+
+def test_a_stream_is_called_by_who_passes_it_on() -> None:
+    peers: dict[str, Any] = {
+        "nas": {"links": [link("tls"), link("lan", number=3)]},
+        "vps": {"links": [link("tls") | {"id": "vps/00000001-00000009"}]},
+        "phone": {"links": [link("tls") | {"id": "phone/00000001-00000008"}]},
+    }
+    status: dict[str, Any] = {"name": "laptop", "peers": peers}
+    stream = {"machine": "vps", "slot": "00000001", "called": True, "suspect": True}
+    other = stream | {"machine": "hub", "suspect": False, "reaches": ["00000002"]}
+    answered = {"machine": "phone", "slot": "00000008", "called": False, "reaches": []}
+    reaches = {"reaches": ["00000002", "00000009"]}
+    name_relays(status, {"streams": [stream | reaches, other, answered]})
+    seen = read_seen(status).peers
+    assert [each.called for each in seen["nas"].links] == ["tls via hub", "lan by eth0"]
+    assert [each.called for each in seen["vps"].links] == ["tls via vps"]
+    # One that ends at this machine itself.
+    assert [each.called for each in seen["phone"].links] == ["tls via laptop"]
+    # A process that does not answer leaves it open.
+    name_relays(status, {"streams": []})
+    assert read_seen(status).peers["nas"].links[0].called == "tls by eth0"
 
 
 @pytest.mark.parametrize(

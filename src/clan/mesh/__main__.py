@@ -128,8 +128,16 @@ def _tell(given: setting.Setting, known: Sequence[str]) -> None:
 
 
 def _ask(given: setting.Setting) -> None:
+    question = json.loads(sys.stdin.read())
     try:
-        _print(json.dumps(status.ask(given.socket, json.loads(sys.stdin.read()))))
+        answer = status.ask(given.socket, question)
+        if question.get("ask") == "status" and given.tls is not None:
+            from clan.mesh.tls.report import name_relays
+
+            # Without streams there is nobody to ask.
+            with contextlib.suppress(OSError):
+                name_relays(answer, status.ask(given.streams, {}))
+        _print(json.dumps(answer))
     except (FileNotFoundError, ConnectionRefusedError):
         raise MeshError(
             f"the agent of the mesh {given.instance} does not run here: "

@@ -22,6 +22,8 @@ from clan.mesh.link import Endpoint, Kind, Link, LinkId, Uplink
 from clan.mesh.relay.seat import guess
 from clan.mesh.relay.wish import Clan, wants
 from clan.mesh.slots import inside
+from clan.mesh.tls.frames import Port
+from clan.mesh.tls.wants import loopback
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -150,7 +152,7 @@ def desire(known: Known) -> Wish:
         for link, theirs in found:
             address = inside(machine.identity, theirs.id)
             remotes[link.id] = Remote(link=link.id, key=theirs.key, address=address)
-    kept = _kept(known.identity, open_to_all)
+    kept = _kept(known, open_to_all)
     peers |= {name: replace(peers[name], kept=True) for name in kept}
     return Wish(
         desired=Desired(name=here.name, peers=peers, uplinks=uplinks),
@@ -162,14 +164,20 @@ def desire(known: Known) -> Wish:
     )
 
 
-def _kept(identity: bytes, machines: Iterable[Machine]) -> tuple[str, ...]:
+def _kept(known: Known, machines: Iterable[Machine]) -> tuple[str, ...]:
     """Choose those to keep a link to, among those that can be found: relays, and who is listed.
 
-    By a hash of both identities: each machine chooses others, and always the same.
+    By a hash of both identities: each machine chooses others, and always the same. First those that
+    take streams: they are reached also where nothing but TCP 443 is.
     """
 
-    def place(machine: Machine) -> bytes:
-        return hashlib.sha256(b"clan mesh kept 1\0" + identity + machine.identity).digest()
+    def place(machine: Machine) -> tuple[bool, bytes]:
+        record = known.records.get(machine.identity)
+        both = known.identity + machine.identity
+        return (
+            record is None or record.served is None,
+            hashlib.sha256(b"clan mesh kept 1\0" + both).digest(),
+        )
 
     return tuple(each.name for each in sorted(machines, key=place)[:MOST_KEPT])
 
@@ -212,6 +220,8 @@ def _links(
                 *_reached(record, slot, theirs),
             )
             endpoints = tuple(dict.fromkeys(endpoints))[:MOST_ENDPOINTS]
+            if slot.kind is Kind.TLS:
+                endpoints = (loopback(own.id, Port(machine.identity, theirs.id)),)
             if slot.kind is Kind.LAN and not endpoints:
                 continue
             yield (

@@ -72,6 +72,8 @@ class Own:
     def published(self) -> PublishedInterface:
         """What others are told of it."""
         private = X25519PrivateKey.from_private_bytes(self.private)
+        # Only this machine's process of streams sends anything to such an interface.
+        port = 0 if self.slot.kind is Kind.TLS else self.port
         return PublishedInterface(
             id=self.id,
             uplink=self.slot.uplink,
@@ -79,7 +81,7 @@ class Own:
             kind=self.slot.kind.value,
             network=self.slot.network,
             key=private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw),
-            port=self.port,
+            port=port,
         )
 
 
@@ -102,11 +104,13 @@ def inside(identity: bytes, interface: str) -> IPv6Address:
     return IPv6Address(b"\xfe\x80" + bytes(6) + hashlib.sha256(data).digest()[:8])
 
 
-def wanted(attachments: Iterable[Attachment], *, relayed: bool = False) -> list[Slot]:
+def wanted(
+    attachments: Iterable[Attachment], *, relayed: bool = False, streams: bool = False
+) -> list[Slot]:
     """Return the slots that the uplinks that work give, those of one uplink together.
 
     `relayed` says whether there are relays: a slot is for the first of a pair's relays, and another
-    for the second, as each can fail on its own.
+    for the second, as each can fail on its own. `streams` says whether somebody takes streams.
 
     The LAN is IPv6's where the uplink has a link-local address, which no router has to hand out.
     The internet is behind a default route, for an address that is good beyond the link.
@@ -134,6 +138,8 @@ def wanted(attachments: Iterable[Attachment], *, relayed: bool = False) -> list[
             found += [
                 Slot(uplink=each.name, family=6, kind=Kind.RELAY, network=rank) for rank in RANKS
             ]
+        if streams and outside:
+            found.append(Slot(uplink=each.name, family=6, kind=Kind.TLS))
     return found
 
 
@@ -143,6 +149,7 @@ def present(
     lingering: Collection[Slot] = (),
     *,
     relayed: bool = False,
+    streams: bool = False,
 ) -> list[Slot]:
     """Return the slots to have now: those of `wanted`, and those of a cable that is out just now.
 
@@ -151,7 +158,7 @@ def present(
     """
     attachments = list(attachments)
     known = list(known)
-    now = wanted(attachments, relayed=relayed)
+    now = wanted(attachments, relayed=relayed, streams=streams)
     latest = max((own.seen for own in known), default=0)
     last = [own.slot for own in known if own.seen == latest and own.slot not in now]
     there = {each.name: each for each in attachments if each.kind not in TUNNELS}

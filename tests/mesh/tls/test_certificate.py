@@ -7,6 +7,7 @@ import os
 import ssl
 import stat
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,10 @@ def test_it_is_made_with_a_machine_s_own_python(tmp_path: Path) -> None:
     words = [PYTHON, "-c", STORY, str(tmp_path)]
     said = subprocess.run(words, check=True, env=environment, capture_output=True, text=True)
     assert said.stdout.strip() == certificate.born(tmp_path).hash.hex()
+
+
+def test_of_two_processes_that_make_one_both_have_the_same(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: certificate.born(tmp_path), range(8)))
+    assert len({each.hash for each in made}) == 1
+    assert [each.name for each in tmp_path.iterdir()] == [certificate.FILE]

@@ -34,10 +34,16 @@ TRIES = 4
 
 
 class Here:
-    """This machine's; `file` is where its slots are remembered."""
+    """This machine's; `file` is where its slots are remembered.
 
-    def __init__(self, kernel: Kernel, file: Path, say: Callable[[str], None]) -> None:
+    `streams` says whether somebody in the clan takes streams.
+    """
+
+    def __init__(
+        self, kernel: Kernel, file: Path, say: Callable[[str], None], *, streams: bool = False
+    ) -> None:
         self._kernel = kernel
+        self._streams = streams
         self._file = file
         self._say = say
         self._metered: frozenset[str] = frozenset()
@@ -75,7 +81,7 @@ class Here:
 
     def due(self) -> float:
         """Return when a slot stays no longer; it is in use longer, so `settle` finds out."""
-        wanted = set(slots.wanted(self.attachments, relayed=self.relayed))
+        wanted = set(self._slots())
         stay = [at + LINGER for slot, at in self._wanted.items() if slot not in wanted]
         return min(stay, default=math.inf)
 
@@ -91,10 +97,14 @@ class Here:
         """
         self.relayed = relayed
         now = time.monotonic()
-        self._wanted |= dict.fromkeys(slots.wanted(self.attachments, relayed=self.relayed), now)
+        self._wanted |= dict.fromkeys(self._slots(), now)
         self._wanted = {each: at for each, at in self._wanted.items() if now - at < LINGER}
         there = slots.present(
-            self._remembered, self.attachments, self._wanted.keys(), relayed=self.relayed
+            self._remembered,
+            self.attachments,
+            self._wanted.keys(),
+            relayed=self.relayed,
+            streams=self._streams,
         )
         self._remember(slots.settle(self._remembered, there, slots.drawn()))
         for _ in range(TRIES):
@@ -107,6 +117,9 @@ class Here:
                 self._remember(slots.moved(self._remembered, fault.own, fresh.port, ()))
             else:
                 return
+
+    def _slots(self) -> list[Slot]:
+        return slots.wanted(self.attachments, relayed=self.relayed, streams=self._streams)
 
     def _remember(self, settled: tuple[Own, ...]) -> None:
         if settled != self._remembered:

@@ -30,6 +30,7 @@ from clan.mesh.agent.relayed import Relayed
 from clan.mesh.agent.report import Scene
 from clan.mesh.agent.signals import Signals
 from clan.mesh.agent.status import Status
+from clan.mesh.agent.streams import Streams
 from clan.mesh.agent.upkeep import Upkeep
 from clan.mesh.exchange import (
     Call,
@@ -87,7 +88,8 @@ class Agent:
         self._events = Events()
         self._watch = Watch(TABLE, RELAY_TABLE)
         self._first = FirstPackets(GROUP)
-        self._here = Here(self._kernel, setting.state / "slots", say)
+        has_streams = setting.tls is not None
+        self._here = Here(self._kernel, setting.state / "slots", say, streams=has_streams)
         self._interfaces = Interfaces(self._kernel, self.known.key.public, say)
         self._nearby = Nearby(self.known, say)
         self._status = Status(setting.socket)
@@ -107,6 +109,7 @@ class Agent:
             signals=self._signals,
             relayed=self._relayed,
         )
+        self._streams = Streams(setting, self.known, self._here, say)
         self._seen = self._versions()
         self._observed: list[Event] = []
         self._look_at = -math.inf
@@ -166,7 +169,7 @@ class Agent:
             self._look_at,
             self._wish_at,
             self.known.due(),
-            *(each.due() for each in (*parts, self._signals, self._relayed)),
+            *(each.due() for each in (*parts, self._signals, self._relayed, self._streams)),
         )
         left = max(0.0, due - time.monotonic())
         # Rounded up: woken a little too early, it would ask and find nothing to do.
@@ -308,6 +311,7 @@ class Agent:
             self._observed.append(Called(peer=name, at=now))
         self._observed += self._signals.observed
         self._signals.observed.clear()
+        self._observed += self._streams.turn(self._wish, self._state.pairs, now)
         self._decide()
         self._gossip.follow(self._wish, self._state, self._interfaces.up, now)
         self._nearby.turn(now)

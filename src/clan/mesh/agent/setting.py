@@ -11,6 +11,8 @@ from clan.mesh.chart.canonical import base64_of, decode, encode
 from clan.mesh.errors import MeshError
 from clan.mesh.identity import SIZE
 from clan.mesh.places import RUN, STATE, setting_file
+from clan.mesh.tls import told as streams
+from clan.mesh.tls.told import Told  # noqa: TC001 (a dataclass)
 
 if TYPE_CHECKING:
     from ipaddress import IPv6Network
@@ -33,6 +35,8 @@ class Setting:
     """Where the process of its TLS streams answers."""
     journal: Path
     """Where it writes what it observed and decided."""
+    tls: Told | None = None
+    """What the clan's file says of streams; None where no machine takes any."""
 
     @property
     def line(self) -> Path:
@@ -50,9 +54,13 @@ class Setting:
         return identity.prefix(self.root)
 
 
-def told(root: bytes, private: str) -> bytes:
-    """Return what an instance's setting is to hold: the first root, and a path on the machine."""
-    return encode({"root": base64_of(root), "identity": private}) + b"\n"
+def told(root: bytes, private: str, tls: Told | None = None) -> bytes:
+    """Return what an instance's setting is to hold.
+
+    The first root, a path on the machine, and what is said of streams, if somebody takes any.
+    """
+    more = {} if tls is None else {"tls": streams.value(tls)}
+    return encode({"root": base64_of(root), "identity": private} | more) + b"\n"
 
 
 def read(instance: str, root: Path) -> Setting:
@@ -76,6 +84,7 @@ def read(instance: str, root: Path) -> Setting:
         socket=root / RUN / f"mesh-{instance}.sock",
         streams=root / RUN / f"mesh-{instance}-tls.sock",
         journal=root / RUN / f"mesh-{instance}.journal",
+        tls=streams.read(fields.record("tls"), str(place)) if fields.has("tls") else None,
     )
     fields.end()
     return found

@@ -51,6 +51,13 @@ class Upkeep:
         self._signals = signals
         self._relayed = relayed
         self._ground = Ground(kernel, setting.prefix, setting.state / OPENED)
+        self._served = setting.tls.served if setting.tls else None
+        self._certificate = b""
+        if self._served is not None and not self._served.name:
+            # Imported here: who ends no TLS does without.
+            from clan.mesh.tls import certificate
+
+            self._certificate = certificate.born(setting.state).hash
         self.wish = Wish(desired=Desired(name=""))
 
     def desire(self) -> Wish:
@@ -85,7 +92,8 @@ class Upkeep:
             for name, path in paths.items()
             if path.own in up
         }
-        self._ground.settle(wish, up.values(), self._here.attachments, ways)
+        streams = self._served.port if self._certificate and self._served else None
+        self._ground.settle(wish, up.values(), self._here.attachments, ways, streams=streams)
         self._publish()
 
     def again(self, pairs: Mapping[str, Pair]) -> None:
@@ -99,7 +107,10 @@ class Upkeep:
     def _publish(self) -> None:
         """Tell others of this machine's interfaces, when that has changed. Raises OSError."""
         interfaces = (own.published for own in self._here.slots)
-        if self._known.publish(interfaces, self.wish.kept, self._relayed.reached):
+        reached = self._relayed.reached
+        if self._known.publish(
+            interfaces, self.wish.kept, reached, self._served, self._certificate
+        ):
             self._nearby.ask(time.monotonic())
 
     def lead(self, peer: str, link: LinkId, mtu: int) -> None:

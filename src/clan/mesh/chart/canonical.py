@@ -63,6 +63,10 @@ class Fields:
             raise MeshError(f"{self._what}: {name} is missing or not of its type")
         return value
 
+    def has(self, name: str) -> bool:
+        """Say whether there is a field that has not been taken."""
+        return name in self._left
+
     def text(self, name: str, longest: int) -> str:
         """Take a string of at most so many characters."""
         value: str = self._take(name, str)
@@ -80,6 +84,11 @@ class Fields:
     def data(self, name: str, least: int, most: int) -> bytes:
         """Take bytes, so many at least and at most."""
         return bytes_of(self._take(name, str), least, most, f"{self._what}: {name}")
+
+    def record(self, name: str) -> dict[str, Any]:
+        """Take a record."""
+        value: dict[str, Any] = self._take(name, dict)
+        return value
 
     def several(self, name: str, most: int) -> list[Any]:
         """Take a list of at most so many."""

@@ -6,6 +6,7 @@ to get through, and who scans port 443 is not told what this is.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import secrets
 import ssl
@@ -44,10 +45,19 @@ class Certificate:
 
 
 def born(folder: Path) -> Certificate:
-    """Return the certificate of a folder; made if there is none. Raises MeshError, OSError."""
+    """Return the certificate of a folder; made if there is none. Raises MeshError, OSError.
+
+    The agent and the process of streams may both be the first: there is one all the same.
+    """
     path = folder / FILE
     if not path.exists():
-        write(path, _made(), 0o600)
+        made = folder / f".{FILE}.{secrets.token_hex(8)}"
+        try:
+            write(made, _made(), 0o600)
+            with contextlib.suppress(FileExistsError):
+                path.hardlink_to(made)
+        finally:
+            made.unlink(missing_ok=True)
     text = path.read_text(encoding="ascii", errors="replace")
     begin = text.find(ssl.PEM_HEADER)
     try:

@@ -7,7 +7,8 @@ Rules that no schema can see, each a fault:
 - a range of aliases has room for all members, and is none of another mesh;
 - what a machine is found at is no alias, and is written once; two machines cannot be found at one
   address and port;
-- a machine has at most 64 tags.
+- a machine has at most 64 tags;
+- a setting of streams, or of a proxy, that nothing would read.
 
 A machine's address follows from a key that it makes, so it is a var: the export refers to it.
 """
@@ -27,7 +28,7 @@ from clan.modules.mesh.settings import MemberSettings, MeshSettings, domain_of, 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from clan.model.clan import Clan, Instance
+    from clan.model.clan import Clan, Instance, RoleMember
     from clan.model.generator import Generator
     from clan.model.inventory import Target
     from clan.model.module import Values
@@ -58,6 +59,7 @@ class MeshModule(Module):
                     "a mesh can hold",
                     key=member.key,
                 )
+            yield from _unread(name, member)
         yield from _room(instance)
         yield from _others(instance, clan)
 
@@ -119,6 +121,23 @@ def _addresses(instance: Instance) -> Iterator[Fault]:
         if len(set(MemberSettings.of(member).addresses)) < len(MemberSettings.of(member).addresses):
             yield Fault(
                 message=f"machine {name!r} has an address twice", key=member.where("addresses")
+            )
+
+
+def _unread(name: str, member: RoleMember) -> Iterator[Fault]:
+    """Yield settings that have no use without another one."""
+    settings = MemberSettings.of(member)
+    needs = (
+        ("tlsPort", settings.tls_port, "tls", settings.tls),
+        ("tlsWeb", settings.tls_web, "tls", settings.tls),
+        ("proxyPassword", settings.proxy_password, "proxy", settings.proxy),
+    )
+    for key, value, other, there in needs:
+        if value is not None and not there:
+            yield Fault(
+                message=f"machine {name!r} has {key} but no {other}",
+                key=member.where(key),
+                hint=f"set {other} too, or leave {key} out",
             )
 
 

@@ -27,14 +27,23 @@ from clan.model.plan import (
     StaticProgram,
     Unit,
 )
+from clan.model.target import parse_target
 from clan.modules.mesh import keys
-from clan.modules.mesh.settings import MeshSettings, domain_of
+from clan.modules.mesh.settings import (
+    BEHIND,
+    HTTPS,
+    MemberSettings,
+    MeshSettings,
+    domain_of,
+    served_by,
+)
 from clan.vars.store import HOST_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from importlib.resources.abc import Traversable
 
+    from clan.mesh.tls.told import Told
     from clan.model.clan import Clan, Instance
     from clan.model.module import Values
     from clan.model.plan import Resource
@@ -65,6 +74,21 @@ RestartSec=5
 NoNewPrivileges=yes
 CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW
 """
+_TLS = """\
+[Unit]
+Description=Streams on TCP 443 of the mesh {name}
+After=clan-boot.service
+
+[Service]
+Environment=CLAN_PROGRAM={stamp}
+ExecStart={program} tls {name}
+Restart=always
+RestartSec=1
+NoNewPrivileges=yes
+CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_BIND_SERVICE
+"""
+_OF_STREAMS = ("clan.mesh.tls", "clan.mesh.chart")
+"""What the process of streams is made of: a change of it restarts that."""
 _DHT = """\
 [Unit]
 Description=Machines of the mesh {name} found in the DHT
@@ -112,6 +136,11 @@ def doors_name(instance: str) -> str:
     return f"clan-mesh-{instance}-doors.service"
 
 
+def tls_name(instance: str) -> str:
+    """Return what the unit is called that keeps streams."""
+    return f"clan-mesh-{instance}-tls.service"
+
+
 def dht_name(instance: str) -> str:
     """Return what the unit is called that finds machines in the DHT."""
     return f"clan-mesh-{instance}-dht.service"
@@ -140,7 +169,8 @@ def resources(machine: str, instance: Instance, clan: Clan, values: Values) -> I
         generator=keys.identity_name(name),
         public=values.public(keys.identity_var(name, machine)),
     )
-    told = setting.told(of_text(root), keys.private_path(name))
+    streams = _streams(machine, instance)
+    told = setting.told(of_text(root), keys.private_path(name), streams)
     yield File(path=setting_file(name), content=told)
     aliases = MeshSettings.of(instance).aliases or alias_range(prefix(of_text(root)))
     yield Unit(
@@ -158,6 +188,12 @@ def resources(machine: str, instance: Instance, clan: Clan, values: Values) -> I
         text=_DOORS.format(name=name, program=PROGRAM, stamp=_stamp()),
         restart_on=(setting_file(name),),
     )
+    if streams is not None:
+        # Neither the agent nor the setting is its business: streams outlive a change of either.
+        yield Unit(
+            name=tls_name(name),
+            text=_TLS.format(name=name, program=PROGRAM, stamp=_stamp(*_OF_STREAMS)),
+        )
     if nodes := MeshSettings.of(instance).dht:
         yield Package(name="python3-libtorrent")
         said = " ".join(nodes)
@@ -176,11 +212,35 @@ def resources(machine: str, instance: Instance, clan: Clan, values: Values) -> I
             )
 
 
+def _streams(machine: str, instance: Instance) -> Told | None:
+    """Return what a machine is told of streams; None where nobody takes any."""
+    from clan.mesh.chart.links import Served
+    from clan.mesh.link import Endpoint
+    from clan.mesh.tls.told import Told
+    from clan.mesh.tls.wants import Proxy
+
+    members = {name: MemberSettings.of(each) for name, each in instance.members["member"].items()}
+    own = members[machine]
+    if not any(each.tls for each in members.values()):
+        return None
+    served, local, proxy = None, 0, None
+    if own.tls and own.tls_web is not None:
+        host, port, path = served_by(own.tls_web)
+        served, local = Served(port=port, name=host, path=path), own.tls_port or BEHIND
+    elif own.tls:
+        served = Served(port=own.tls_port or HTTPS)
+    if own.proxy is not None:
+        at = parse_target(own.proxy)
+        place = Endpoint(host=at.host, port=at.port or HTTPS)
+        proxy = Proxy(place=place, credentials=own.proxy_password or "")
+    return Told(served=served, local=local, proxy=proxy)
+
+
 @cache
-def _stamp() -> str:
-    """Return the hash of what the agent is made of."""
+def _stamp(*names: str) -> str:
+    """Return the hash of what a program is made of; without names, the agent's."""
     digest = hashlib.sha256()
-    for name in ("clan.machine", "clan.mesh"):
+    for name in names or ("clan.machine", "clan.mesh"):
         for data in _sources(packaged.files(name)):
             digest.update(hashlib.sha256(data).digest())
     return digest.hexdigest()[:16]

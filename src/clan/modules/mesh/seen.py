@@ -33,10 +33,14 @@ class LinkSeen:
     round_trip: float | None
     loss: float | None
     mtu: int | None
+    relay: str | None = None
+    """By whom a stream's datagrams are passed on, where it is known."""
 
     @property
     def called(self) -> str:
-        """What it runs over, for people: `lan by eth0`, `internet IPv6 by wwan0`."""
+        """What it runs over, for people: `lan by eth0`, `internet IPv6 by wwan0`, `tls via vps`."""
+        if self.kind == "tls":
+            return f"tls via {self.relay}" if self.relay else f"tls by {self.uplink}"
         version = "" if self.kind == "lan" or not self.family else f" IPv{self.family}"
         return f"{self.kind}{version} by {self.uplink}"
 
@@ -168,6 +172,7 @@ def _link(said: Mapping[str, Any]) -> LinkSeen:
         round_trip=_maybe(said, "round_trip", *NUMBER),
         loss=_maybe(said, "loss", *NUMBER),
         mtu=_maybe(said, "mtu", int),
+        relay=_maybe(said, "relay", str),
     )
 
 

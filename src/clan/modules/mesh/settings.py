@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Network, ip_address
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from clan.model.clan import Instance
     from clan.model.inventory import Target
 
+HTTPS, BEHIND = 443, 8443
+"""TCP ports: of streams and web servers; on the loopback, of streams behind a web server."""
 PRIVATE = tuple(
     map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"))
 )
@@ -95,14 +98,67 @@ class MeshSettings(Settings):
     )
 
 
+def served_by(written: str) -> tuple[str, int, str]:
+    """Read `HOST[:PORT]/PATH` of a web server: host, port and path. ValueError says what is wrong.
+
+    Machines check its certificate, so HOST is a name.
+    """
+    place, slash, path = written.partition("/")
+    target = parse_target(place)
+    is_name = is_domain(target.host) and not target.host.rpartition(".")[2].isdecimal()
+    if not slash or target.user is not None or not is_name:
+        raise ValueError(f"{written!r} is not NAME/PATH or NAME:PORT/PATH of a web server")
+    if not re.fullmatch(r"[!-~]{0,1000}", path):
+        raise ValueError(f"{written!r}: a path is of ASCII without spaces")
+    return target.host, target.port or HTTPS, f"/{path}"
+
+
+def checked_web(written: str) -> str:
+    """Refuse what is no place of a web server."""
+    served_by(written)
+    return written
+
+
+def checked_proxy(written: str) -> str:
+    """Refuse what is no HOST:PORT."""
+    target = parse_target(written)
+    if target.user is not None or target.port is None:
+        raise ValueError(f"{written!r} is not HOST:PORT; a password is in a file on the machine")
+    return written
+
+
 class MemberSettings(Settings):
-    """Where a machine can be found."""
+    """Where a machine can be found, and its part in streams on TCP 443."""
 
     addresses: tuple[Annotated[str, AfterValidator(checked_address)], ...] = Field(
         (),
         max_length=64,
         description="Where others may find it, as HOST or HOST:PORT, the likeliest first; a UDP "
         "port that leads to it, or none where all its ports do. `deploy.targetHost` is tried too.",
+    )
+    tls: bool = Field(
+        False,
+        description="Whether others, who get nothing out but TCP 443, may have their streams here "
+        "and be passed on; it has to be reachable from outside.",
+    )
+    tls_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="TCP port for them (default: 443; behind a web server, 8443 of 127.0.0.1).",
+    )
+    tls_web: Annotated[str, AfterValidator(checked_web)] | None = Field(
+        None,
+        description="NAME/PATH or NAME:PORT/PATH of this machine's web server that passes them on.",
+    )
+    proxy: Annotated[str, AfterValidator(checked_proxy)] | None = Field(
+        None, description="HOST:PORT of an HTTP proxy by which this machine calls others."
+    )
+    proxy_password: str | None = Field(
+        None,
+        pattern=r"^/[!-~]{1,4000}$",
+        description="Path of a file on the machine with user:password for the proxy; only root "
+        "may read it.",
     )
 
 

@@ -168,7 +168,7 @@ def test_packets_grow_as_far_as_the_link_takes_them_and_shrink_when_it_takes_les
     for pipe in pipes:
         pipe.widest = 1290
     narrowed = world.now
-    world.run(8)
+    world.run(15)
     assert anna.routes["nas"][1] == nas.routes["anna"][1] == 1280
     assert moves(anna, nas, since=narrowed) == []
     assert ping.too_big > 0
@@ -401,7 +401,7 @@ def test_a_wrong_guess_is_no_loss_to_wait_after() -> None:
     assert anna.path("nas").own == "0000a002"
     assert all(each.failures == 0 for each in anna.state.pairs["nas"].links.values())
     straight.cut.clear()
-    world.run(8)
+    world.run(15)
     assert anna.path("nas").own == "0000a001"
     del nas
 

@@ -43,7 +43,7 @@ LOOK_EVERY, LONGEST_LOOK = 1.0, 30.0
 """Seconds between looks for a link that does not answer: doubles with each."""
 CALL_AFTER, CALL_EVERY = 0.3, 5.0
 LONGEST_CALL = 60.0
-"""Seconds between calls of a peer to which only a detour leads: from `CALL_EVERY` on they double."""
+"""Seconds between calls of a peer to which a detour leads: from `CALL_EVERY` on they double."""
 SUMMARY_EVERY = 10.0
 LEAST_REST = 0.005
 """Seconds between two looks at a pair at which nothing happened."""

@@ -15,6 +15,7 @@ from clan.mesh.wire import (
     Answer,
     Choice,
     Letter,
+    Neighbours,
     Probe,
     Reason,
     Seen,
@@ -49,6 +50,7 @@ MESSAGES = st.one_of(
     ),
     st.just(Where()),
     st.builds(Letter, data=st.binary(max_size=wire.LONGEST_LETTER)),
+    st.builds(Neighbours, data=st.binary(max_size=wire.LONGEST_LETTER)),
 )
 
 

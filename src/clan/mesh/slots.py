@@ -43,6 +43,8 @@ NAMES = "clan-"
 TUNNELS = frozenset({"tun", "wireguard", "ipip", "sit", "gre", "ip6tnl", "vti", "vti6", "xfrm"})
 """Kinds of interfaces that are somebody's tunnels: no LAN, and no uplink that fails on its own."""
 VERSIONS = (4, 6)
+HOPS = Slot(uplink="hops", family=6, kind=Kind.HOPS)
+"""What is behind all uplinks: the other members, where there are some to be in the middle."""
 _FAR = 1 << 62
 
 

@@ -82,17 +82,21 @@ class Here:
         before, self._metered = self._metered, uplinks.metered()
         return before != self._metered
 
-    def settle(self, interfaces: Interfaces) -> None:
-        """Have an interface for each slot that there is now. Raises OSError, StepError."""
+    def settle(self, interfaces: Interfaces, *, hops: bool) -> None:
+        """Have an interface for each slot that there is now. Raises OSError, StepError.
+
+        `hops` says whether there are members enough for one to be in the middle.
+        """
         now = time.monotonic()
         self._wanted |= dict.fromkeys(slots.wanted(self.attachments), now)
         self._wanted = {each: at for each, at in self._wanted.items() if now - at < LINGER}
         there = slots.present(self._remembered, self.attachments, self._wanted.keys())
+        there += [slots.HOPS] if hops else []
         self._remember(slots.settle(self._remembered, there, slots.drawn()))
         for _ in range(TRIES):
             self.slots = slots.in_use(self._remembered, set(there))
             try:
-                interfaces.have(self.slots, self.attachments)
+                interfaces.have(self.slots, (*self.attachments, uplinks.HOPS))
             except PortTakenError as fault:
                 self._say(f"{fault.own.interface}: {fault}; it gets another one")
                 fresh = next(slots.drawn())

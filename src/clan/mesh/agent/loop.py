@@ -45,6 +45,8 @@ from clan.mesh.exchange import (
     SetRoute,
     Traffic,
 )
+from clan.mesh.hops import labels
+from clan.mesh.hops.guide import Guide
 from clan.mesh.pair import Pair
 from clan.mesh.step import State, step
 from clan.mesh.wire import Answer
@@ -93,6 +95,7 @@ class Agent:
         self._state = State()
         self._gossip = Gossip(self.known, say)
         self._signals = Signals(self.known, self._here, self._interfaces, say)
+        self._guide = Guide(self.known, self._interfaces, say, transit=setting.transit)
         self._seen = self._versions()
         self._observed: list[Event] = []
         self._look_at = -math.inf
@@ -140,7 +143,7 @@ class Agent:
         due = min(
             self._state.wake,
             self._look_at,
-            *(each.due() for each in (self._nearby, self._gossip, self._signals)),
+            *(each.due() for each in (self._nearby, self._gossip, self._signals, self._guide)),
         )
         left = max(0.0, due - time.monotonic())
         # Rounded up: woken a little too early, it would ask and find nothing to do.
@@ -159,11 +162,9 @@ class Agent:
             if self._events.fileno() in readable and self._is_news():
                 self._look_soon(now)
             if self._watch.fileno() in readable and self._watch.gone():
-                self._ground.forget_guard()
-                self._look_soon(now)
+                self._forget_rules(now)
         except OverrunError:
-            self._ground.forget_guard()
-            self._look_soon(now)
+            self._forget_rules(now)
         if self._first.fileno() in readable:
             self._told(self._first.addresses(), now)
         if self._nearby.hear(readable, now):
@@ -172,6 +173,11 @@ class Agent:
         self._nearby.called.clear()
         if self._status.fileno() in readable:
             self._status.turn(partial(answer, self))
+
+    def _forget_rules(self, now: float) -> None:
+        self._ground.forget_guard()
+        self._guide.forget_passage()
+        self._look_soon(now)
 
     def _is_news(self) -> bool:
         """Whether a change is somebody else's doing, and so may matter."""
@@ -182,6 +188,7 @@ class Agent:
 
     def _told(self, addresses: list[IPv4Address | IPv6Address], now: float) -> None:
         """Note who talks, by the addresses in the first packets."""
+        self._guide.told(addresses, self._wish, now)
         for name, member in self._wish.peers.items():
             if member.address in addresses or (member.alias and member.alias in addresses):
                 self._observed.append(Traffic(peer=name, at=now))
@@ -204,8 +211,11 @@ class Agent:
             except wire.WireError as fault:
                 self._say(f"{link}: {fault}")
                 continue
-            if message is None or self._signals.take(
-                link, message, self._wish, self._state.pairs, datagram.at
+            self._guide.heard(link, each.own.slot.kind, datagram.at)
+            if (
+                message is None
+                or self._signals.take(link, message, self._wish, self._state.pairs, datagram.at)
+                or self._guide.take(link, message, self._wish, datagram.at)
             ):
                 continue
             size = len(datagram.data) + INSIDE
@@ -223,7 +233,7 @@ class Agent:
             self._observed += self._here.look(self._looked)
             if not first:
                 self._decide()  # what is lost is left before anything else is done
-            self._here.settle(self._interfaces)
+            self._here.settle(self._interfaces, hops=labels.may_be(self.known.content.identities))
             self._nearby.settle(
                 self._here.attachments, self._here.slots, self._here.moved, self._looked
             )
@@ -252,6 +262,7 @@ class Agent:
         """Go on with the links and paths of an earlier process. Raises OSError."""
         self._nearby.remember(self._interfaces.sights(self.known.records, self._looked))
         paths = self._interfaces.paths(self._desire())
+        self._guide.remember(paths, self._looked)
         self._state = State(pairs={name: Pair(path=path) for name, path in paths.items()})
 
     def _desire(self) -> Wish:
@@ -266,6 +277,7 @@ class Agent:
                 attachments=self._here.attachments,
                 sights=self._nearby.sights,
                 places=self._signals.places(time.monotonic()),
+                ways=self._guide.found,
             )
         )
 
@@ -282,6 +294,7 @@ class Agent:
             if path.own in up
         }
         self._ground.settle(wish, up.values(), self._here.attachments, ways)
+        self._guide.settle(wish)
 
     def _wish_again(self) -> None:
         """Have what follows from something new about others."""
@@ -298,25 +311,29 @@ class Agent:
         """Go on with what is told and asked, and have what follows from what is new."""
         self._gossip.turn(self._interfaces.up, readable, now)
         self._signals.turn(self._wish, self._state.pairs, now)
+        self._guide.turn(self._wish, self._state.pairs, now)
         versions = self._versions()
         if versions != self._seen:
             before, self._seen = self._seen, versions
             self._wish_again()
             if versions[0] != before[0]:
                 self._gossip.carry(now)
+                self._look_soon(now)
                 self._nearby.ask(now)
             self._decide()
         for name in self._gossip.wake(self._wish, self._state, now):
             self._observed.append(Called(peer=name, at=now))
-        self._observed += self._signals.observed
-        self._signals.observed.clear()
+        for each in (self._signals.observed, self._guide.observed):
+            self._observed += each
+            each.clear()
         self._decide()
         self._gossip.follow(self._wish, self._state, self._interfaces.up, now)
         self._nearby.turn(now)
 
-    def _versions(self) -> tuple[int, int, int]:
+    def _versions(self) -> tuple[int, ...]:
         """Return what changes with what is known of others; first, with the map."""
-        return self.known.maps, self.known.version, self._signals.version
+        versions = self.known.version, self._signals.version, self._guide.version
+        return self.known.maps, *versions
 
     # What is to be done.
 

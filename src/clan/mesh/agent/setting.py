@@ -33,6 +33,8 @@ class Setting:
     """Where it answers."""
     journal: Path
     """Where it writes what it observed and decided."""
+    transit: bool = True
+    """Whether it passes on what other members send to each other."""
 
     @property
     def prefix(self) -> IPv6Network:
@@ -54,6 +56,7 @@ def read(instance: str, root: Path) -> Setting:
         state=root / STATE / instance,
         socket=root / RUN / f"mesh-{instance}.sock",
         journal=root / RUN / f"mesh-{instance}.journal",
+        transit=not fields.has("transit") or bool(fields.number("transit", 0, 1)),
     )
     fields.end()
     return found

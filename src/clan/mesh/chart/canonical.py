@@ -57,6 +57,10 @@ class Fields:
         self._left = dict(value)
         self._what = what
 
+    def has(self, name: str) -> bool:
+        """Say whether there is a field that was not taken yet."""
+        return name in self._left
+
     def _take(self, name: str, kind: type) -> Any:
         value = self._left.pop(name, None)
         if type(value) is not kind:  # `True` is no integer here

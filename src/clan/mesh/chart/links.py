@@ -23,7 +23,7 @@ MOST = 64
 """Interfaces of one machine."""
 MOST_RELAYS = 4
 HIGHEST = (1 << 63) - 1
-KINDS = ("internet", "lan", "overlay", "relay", "tls")
+KINDS = ("hops", "internet", "lan", "overlay", "relay", "tls")
 _ID = re.compile(r"[0-9a-f]{8}")
 _PLAIN = re.compile(r"[!-~]*")
 """What an interface or an instance may be called: ASCII that can be seen, no space."""

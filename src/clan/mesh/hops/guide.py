@@ -9,6 +9,7 @@ other link is.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import time
@@ -26,7 +27,7 @@ from clan.mesh.hops.forward import Passage
 from clan.mesh.hops.graph import Graph, holds, ways
 from clan.mesh.hops.lists import Neighbour, NeighbourList
 from clan.mesh.link import Endpoint, Kind
-from clan.mesh.pair import Mode
+from clan.mesh.pair import FAST_FOR, Mode
 from clan.mesh.wire import Neighbours
 
 if TYPE_CHECKING:
@@ -193,11 +194,18 @@ class Guide:
                     self.observed.append(Traffic(peer=around.names[label], at=now))
 
     def turn(self, wish: Wish, pairs: Mapping[str, Pair], now: float) -> None:
-        """Do what is due. Raises OSError."""
-        if now < self._looked + LOOK_EVERY or wish.member is None:
+        """Do what is due."""
+        if now < self._looked + LOOK_EVERY:
             return
         self._looked = now
+        if wish.member is None:
+            self._wanting, self._is_news = {}, False
+            self._rest({}, now)
+            return
         around = self._around(wish)
+        # A newer map may have come since the pairs were made.
+        there = set(around.names.values())
+        pairs = {name: pair for name, pair in pairs.items() if name in there}
         sought = self._sought(pairs, now)
         if sought:
             self._active_until = now + LIFE
@@ -233,7 +241,9 @@ class Guide:
         sought = set()
         for name, pair in pairs.items():
             direct = [each for each in pair.links.values() if each.link.slot.kind is not Kind.HOPS]
-            if pair.mode is not Mode.FAST or any(each.alive_since is not None for each in direct):
+            # Only traffic is a reason: to wake somebody who may help is none to seek that one.
+            wanted = pair.mode is Mode.FAST and now < pair.traffic + FAST_FOR
+            if not wanted or any(each.alive_since is not None for each in direct):
                 continue
             waiting[name] = self._wanting.get(name, now)
             hopeful = any(each.link.endpoints for each in direct)
@@ -361,17 +371,19 @@ class Guide:
             up = self._interfaces.up.get(link.own)
             if link.peer != name or up is None or up.own.slot.kind is not Kind.HOPS:
                 continue
-            now_at = self._interfaces.outer(link)
-            if now_at is None:
-                continue
-            taken = labels.read(self._prefix, IPv6Address(now_at.host))
-            if not holds(self._graph, (around.own, *taken)):
-                self._interfaces.aim(link, Endpoint(host=str(way), port=remote.port))
+            with contextlib.suppress(OSError):  # it is going, and will be made anew
+                now_at = self._interfaces.outer(link)
+                if now_at is None:
+                    continue
+                taken = labels.read(self._prefix, IPv6Address(now_at.host))
+                if not holds(self._graph, (around.own, *taken)):
+                    self._interfaces.aim(link, Endpoint(host=str(way), port=remote.port))
 
     def _rest(self, pairs: Mapping[str, Pair], now: float) -> None:
         """Say no more, and forget ways that are not used."""
         self._said = None
         self._reached = {}
+        self._wake.clear()
         used = set(self._used(pairs, now))
         if self.found.keys() - used:
             self.found = {name: them for name, them in self.found.items() if name in used}

@@ -139,6 +139,7 @@ class Box:
     def _kill_daemons(self) -> None:
         for each in self.daemons.iterdir():
             if each.name != "log":
+                until(each.read_text)  # it may have been started just now
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(each.read_text()), 9)
                 each.unlink()

@@ -24,6 +24,8 @@ class Unit(enum.StrEnum):
 
     TIMES = "×"
     SECONDS = "s"
+    MEGABYTES = "MB"
+    MEBIBYTES = "MiB"
     EXPONENT = ""
 
 

@@ -147,6 +147,11 @@ class Box:
     def ask(self, asked: str = "status", **more: object) -> dict[str, Any]:
         return status.ask(self.socket, {"ask": asked, **more})
 
+    def busy(self) -> float:
+        """Return the seconds that its agent has used of a processor."""
+        assert self.agent is not None
+        return busy(self.agent.pid)
+
     def serial(self) -> int:
         """Return the serial of the map that its agent goes by."""
         try:
@@ -220,6 +225,12 @@ def boxes(names: Sequence[str], folder: Path, uplinks: Sequence[str]) -> Iterato
             each.remove()
 
 
+def busy(process: int) -> float:
+    """Return the seconds that a process has used of a processor."""
+    used = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(used[11]) + int(used[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def content(boxes: Sequence[Box], addresses: Mapping[str, str] = MappingProxyType({})) -> Content:
     """Return a map's content: these machines, where the inventory says they are, their records."""
     return Content(
@@ -258,6 +269,7 @@ class Talk:
         self.to = (str(other.address), PORT)
         self.sent: dict[int, float] = {}
         self.answered: dict[int, float] = {}
+        self._numbers = itertools.count()
 
     def close(self) -> None:
         self.one.close()
@@ -266,7 +278,7 @@ class Talk:
     def go(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         while (now := time.monotonic()) < end:
-            number = len(self.sent)
+            number = next(self._numbers)
             self.sent[number] = now
             with contextlib.suppress(OSError):
                 self.one.sendto(str(number).encode(), self.to)
@@ -280,7 +292,20 @@ class Talk:
                 with contextlib.suppress(OSError):
                     self.other.sendto(data, source)
             if self.one in readable:
-                self.answered[int(self.one.recv(99))] = time.monotonic()
+                number = int(self.one.recv(99))
+                if number in self.sent:
+                    self.answered[number] = time.monotonic()
+
+    def begin(self) -> None:
+        """Forget what was before: the next gap counts from here."""
+        self.sent, self.answered = {}, {}
+
+    def lost(self) -> set[int]:
+        """Return what was not answered, also after a while."""
+        end = time.monotonic() + 5
+        while self.sent.keys() > self.answered.keys() and time.monotonic() < end:
+            self._pass_on(time.monotonic() + 0.1)
+        return self.sent.keys() - self.answered.keys()
 
     def gap(self) -> float:
         """Return the longest time between two answers, or since the last, in seconds."""

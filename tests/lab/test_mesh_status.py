@@ -59,6 +59,19 @@ def test_an_agent_tells_what_it_does_and_why_and_its_journal_gives_the_same_agai
     assert sum(len(each.again) for each in steps) >= len(decided)
 
 
+def test_an_agent_with_nothing_to_do_sleeps(town: Town) -> None:
+    desk, nas = town.boxes("desk", "nas")
+    lan = town.switch()
+    lan.plug(desk)
+    lan.plug(nas)
+    meet([desk, nas])
+    until(lambda: desk.links("nas"), 60)
+    time.sleep(8)  # the calls on a LAN that is new are over
+    before = desk.busy()
+    time.sleep(10)
+    assert desk.busy() - before < 0.1
+
+
 def test_what_an_agent_cannot_answer_it_says(town: Town) -> None:
     (desk,) = town.boxes("desk")
     desk.start()

@@ -202,7 +202,7 @@ class Fetch:
     def _take(self, question: Question, data: bytes) -> bool:
         try:
             verdict = self._known.offer(seal.open_answer(question, data))
-        except MeshError as fault:
+        except (MeshError, OSError) as fault:
             self._say(f"an answer on a LAN: {fault}")
             return False
         self._say(f"a map from a LAN: {verdict.outcome.value}: {verdict.reason}")

@@ -129,7 +129,10 @@ class Interfaces:
         if not there.up:
             self._kernel.set_up(there.index)
         address = inside(self._identity, own.id)
-        self._kernel.add_address(there.index, IPv6Interface((address, 64)))
+        inner = IPv6Interface((address, 64))
+        # Only if it is missing: the kernel tells of it as a change, and that would be looked into.
+        if (there.index, inner) not in {(e.index, e.address) for e in self._kernel.addresses()}:
+            self._kernel.add_address(there.index, inner)
         known = self.up.get(own.id)
         if known is not None and known.index == there.index and known.own == own:
             known.uplink = uplink

@@ -1,10 +1,12 @@
 """What this machine knows of its clan: its own key, the maps it holds, and everyone's interfaces.
 
-All of it is verified before it is taken in, wherever it came from, and is on the disk at once.
+All of it is verified before it is taken in, wherever it came from. Maps and this machine's own
+record are on the disk at once, others' records soon: what is lost of those is heard again.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from clan.mesh.chart.forks import View
     from clan.mesh.chart.links import PublishedInterface
 
+KEEP_WITHIN, KEEP_AGAIN = 5.0, 60.0
+"""Seconds until others' records are on the disk, and until that is tried again."""
+
 
 class Knowledge:
     """An instance's. Raises OSError, MeshError where it cannot be read."""
@@ -38,6 +43,7 @@ class Knowledge:
         """Rises with everything new, to be told to others."""
         self.maps = 0
         """Rises with every change of the map."""
+        self._keep_at = math.inf
         self.held: Held = Held.of()
         self.view: View = self.held.view
         self.reload()
@@ -89,8 +95,20 @@ class Knowledge:
         newer = self._records.take(identity, record)
         if newer:
             self.version += 1
-            self._keep()
+            self._keep_at = min(self._keep_at, time.monotonic() + KEEP_WITHIN)
         return newer
+
+    def due(self) -> float:
+        """Return when `keep_soon` has something to do."""
+        return self._keep_at
+
+    def keep_soon(self, now: float) -> None:
+        """Write down what was taken in some seconds ago; on a full disk, try again later."""
+        if now >= self._keep_at:
+            try:
+                self._keep()
+            except OSError:
+                self._keep_at = now + KEEP_AGAIN
 
     def publish(self, interfaces: Iterable[PublishedInterface], relays: Iterable[str]) -> bool:
         """Sign what others are to know of this machine; say whether it is new. Raises OSError."""
@@ -117,4 +135,5 @@ class Knowledge:
         self._keep()
 
     def _keep(self) -> None:
+        self._keep_at = math.inf
         self._records.keep(self.content.identities | {self.key.public})

@@ -18,7 +18,6 @@ from clan.mesh.agent.answers import answer
 from clan.mesh.agent.diary import Diary
 from clan.mesh.agent.firewall import GROUP, Watch
 from clan.mesh.agent.gossip import Gossip
-from clan.mesh.agent.ground import Ground, Way
 from clan.mesh.agent.here import Here
 from clan.mesh.agent.interfaces import Interfaces
 from clan.mesh.agent.kernel import Events, Kernel
@@ -29,13 +28,12 @@ from clan.mesh.agent.nflog import FirstPackets
 from clan.mesh.agent.report import Scene
 from clan.mesh.agent.signals import Signals
 from clan.mesh.agent.status import Status
-from clan.mesh.desire import Known, Wish, desire
+from clan.mesh.agent.upkeep import Upkeep
 from clan.mesh.exchange import (
     Call,
     Called,
     Counters,
     Decision,
-    Desired,
     ReadCounters,
     Received,
     Resumed,
@@ -56,6 +54,7 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
 
     from clan.mesh.agent.setting import Setting
+    from clan.mesh.desire import Wish
     from clan.mesh.exchange import Action, Event
     from clan.mesh.link import LinkId
 
@@ -65,6 +64,8 @@ LOOK_EVERY = 0.05
 """Seconds between two looks at this machine's network, when one change follows another."""
 TRY_AGAIN = 5.0
 """Seconds until something that could not be had is tried again."""
+WISH_EVERY = 0.1
+"""Seconds between two reactions to what is told of others."""
 ASLEEP = 2.0
 """Seconds by which the clock that counts sleep gains on the other when the machine slept."""
 ROUNDS = 4
@@ -87,19 +88,29 @@ class Agent:
         self._first = FirstPackets(GROUP)
         self._here = Here(self._kernel, setting.state / "slots", say)
         self._interfaces = Interfaces(self._kernel, self.known.key.public, say)
-        self._ground = Ground(self._kernel, setting.prefix, setting.state / "opened.json")
         self._nearby = Nearby(self.known, say)
         self._status = Status(setting.socket)
         self.diary = Diary(setting)
-        self._wish = Wish(desired=Desired(name=""))
         self._state = State()
         self._gossip = Gossip(self.known, say)
         self._signals = Signals(self.known, self._here, self._interfaces, say)
         self._guide = Guide(self.known, self._interfaces, say, transit=setting.transit)
+        self._upkeep = Upkeep(
+            setting,
+            self._kernel,
+            known=self.known,
+            here=self._here,
+            interfaces=self._interfaces,
+            nearby=self._nearby,
+            signals=self._signals,
+            guide=self._guide,
+        )
         self._seen = self._versions()
         self._observed: list[Event] = []
         self._look_at = -math.inf
         self._looked = -math.inf
+        self._wish_at = math.inf
+        self._wished = -math.inf
         self._slept = _slept()
         self._last_fault = ""
 
@@ -129,6 +140,10 @@ class Agent:
         self._decide()
         self._tell(readable, time.monotonic())
 
+    @property
+    def _wish(self) -> Wish:
+        return self._upkeep.wish
+
     # What there is.
 
     def _wait(self) -> set[int]:
@@ -143,6 +158,8 @@ class Agent:
         due = min(
             self._state.wake,
             self._look_at,
+            self._wish_at,
+            self.known.due(),
             *(each.due() for each in (self._nearby, self._gossip, self._signals, self._guide)),
         )
         left = max(0.0, due - time.monotonic())
@@ -162,22 +179,19 @@ class Agent:
             if self._events.fileno() in readable and self._is_news():
                 self._look_soon(now)
             if self._watch.fileno() in readable and self._watch.gone():
-                self._forget_rules(now)
+                self._upkeep.forget_guard()
+                self._look_soon(now)
         except OverrunError:
-            self._forget_rules(now)
+            self._upkeep.forget_guard()
+            self._look_soon(now)
         if self._first.fileno() in readable:
             self._told(self._first.addresses(), now)
         if self._nearby.hear(readable, now):
-            self._wish_again()
+            self._wish_soon(now)
         self._observed += self._nearby.called
         self._nearby.called.clear()
         if self._status.fileno() in readable:
             self._status.turn(partial(answer, self))
-
-    def _forget_rules(self, now: float) -> None:
-        self._ground.forget_guard()
-        self._guide.forget_passage()
-        self._look_soon(now)
 
     def _is_news(self) -> bool:
         """Whether a change is somebody else's doing, and so may matter."""
@@ -240,9 +254,9 @@ class Agent:
             self._gossip.settle(self._interfaces.up)
             self._signals.forget(self._here.moved)
             if first:
-                self._take_up()
-            self._settle(self._desire())
-            self._publish()
+                paths = self._upkeep.found(self._looked)
+                self._state = State(pairs={name: Pair(path=path) for name, path in paths.items()})
+            self._upkeep.settle(self._upkeep.desire(), self._state.pairs)
             self._look_at = min(self._look_at, self._here.due())
             if self._here.look_what_costs():
                 self._look_soon(time.monotonic())
@@ -253,59 +267,19 @@ class Agent:
             self._last_fault = str(fault)
             self._look_at = time.monotonic() + TRY_AGAIN
 
-    def _publish(self) -> None:
-        """Tell others of this machine's interfaces, when that has changed. Raises OSError."""
-        if self.known.publish((own.published for own in self._here.slots), self._wish.kept):
-            self._nearby.ask(time.monotonic())
+    def _wish_soon(self, now: float) -> None:
+        """Have what follows from something new about others: once for much that comes at once."""
+        self._wish_at = min(self._wish_at, max(now, self._wished + WISH_EVERY))
 
-    def _take_up(self) -> None:
-        """Go on with the links and paths of an earlier process. Raises OSError."""
-        self._nearby.remember(self._interfaces.sights(self.known.records, self._looked))
-        paths = self._interfaces.paths(self._desire())
-        self._guide.remember(paths, self._looked)
-        self._state = State(pairs={name: Pair(path=path) for name, path in paths.items()})
-
-    def _desire(self) -> Wish:
-        """Work out what is wanted now."""
-        return desire(
-            Known(
-                identity=self.known.key.public,
-                prefix=self.known.prefix,
-                view=self.known.view,
-                records=self.known.records,
-                own=self._here.slots,
-                attachments=self._here.attachments,
-                sights=self._nearby.sights,
-                places=self._signals.places(time.monotonic()),
-                ways=self._guide.found,
-            )
-        )
-
-    def _settle(self, wish: Wish) -> None:
-        """Let in who is wanted, and have what that needs. Raises OSError, StepError."""
-        self._wish = wish
-        pairs = self._state.pairs
-        paths = {name: pair.path for name, pair in pairs.items() if pair.path}
-        self._interfaces.admit(wish, paths)
-        up = self._interfaces.up
-        ways = {
-            name: Way(index=up[path.own].index, mtu=pairs[name].mtu)
-            for name, path in paths.items()
-            if path.own in up
-        }
-        self._ground.settle(wish, up.values(), self._here.attachments, ways)
-        self._guide.settle(wish)
-
-    def _wish_again(self) -> None:
-        """Have what follows from something new about others."""
-        wish = self._desire()
+    def _wish_again(self, now: float) -> None:
+        self._wish_at, self._wished = math.inf, now
+        wish = self._upkeep.desire()
         if wish == self._wish:
             return
         try:
-            self._settle(wish)
-            self._publish()
+            self._upkeep.settle(wish, self._state.pairs)
         except (OSError, StepError):
-            self._look_soon(time.monotonic())  # which says what is the matter
+            self._look_soon(now)  # which says what is the matter
 
     def _tell(self, readable: set[int], now: float) -> None:
         """Go on with what is told and asked, and have what follows from what is new."""
@@ -315,12 +289,16 @@ class Agent:
         versions = self._versions()
         if versions != self._seen:
             before, self._seen = self._seen, versions
-            self._wish_again()
+            self._wish_soon(now)
             if versions[0] != before[0]:
+                self._wish_at = now  # who was removed is cut off at once
                 self._gossip.carry(now)
                 self._look_soon(now)
                 self._nearby.ask(now)
+        if now >= self._wish_at:
+            self._wish_again(now)
             self._decide()
+        self.known.keep_soon(now)
         for name in self._gossip.wake(self._wish, self._state, now):
             self._observed.append(Called(peer=name, at=now))
         for each in (self._signals.observed, self._guide.observed):
@@ -359,8 +337,7 @@ class Agent:
                     data = wire.encode(message, size=max(0, size - INSIDE))
                     self._interfaces.send(link, data)
                 case SetRoute(peer=peer, link=link, mtu=mtu):
-                    index = self._interfaces.lead(link, self._wish.peers[peer])
-                    self._ground.lead(self._wish, peer, Way(index=index, mtu=mtu))
+                    self._upkeep.lead(peer, link, mtu)
                 case SetEndpoint(link=link, endpoint=endpoint):
                     self._interfaces.look(link, endpoint)
                 case SetKeepalive(link=link, every=every):

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from clan.mesh.pair import Pair
     from clan.mesh.wire import Message
 
-ASK_EVERY, ASK_AGAIN = 0.5, 45.0
+ASK_EVERY, ASK_AGAIN = 0.5, 600.0
 """Seconds between two questions where this machine is seen: while that is not known, and after."""
 CARRIERS = 3
 """Members that a signal is given to."""
@@ -141,6 +141,7 @@ class Signals:
         """Ask a peer to open holes, now and again; wake the members that can hand that on."""
         keeps = self._keeps(wish, peer)
         self.observed += [Called(peer=name, at=now) for name in keeps if name in pairs]
+        self._ask_all(wish, pairs, now)
         self._give(peer, wish, pairs, now)
         self._calls[peer] = _Calling(since=now, again=[now + after for after in AGAIN])
 
@@ -213,6 +214,7 @@ class Signals:
         names = {member.identity: name for name, member in wish.peers.items()}
         sender, to = names.get(said.sender), names.get(said.to)
         if sender is not None and said.to == self._known.key.public:
+            self._ask_all(wish, pairs, now)
             self._for_me(sender, said, link, now)
         elif sender == link.peer and to is not None and to in pairs:
             onward = way(pairs[to], now)
@@ -240,6 +242,14 @@ class Signals:
         budget.at = now
         budget.left = max(-1.0, budget.left)
         return budget.left >= 0
+
+    def _ask_all(self, wish: Wish, pairs: Mapping[str, Pair], now: float) -> None:
+        """Ask where this machine is seen now: what is given next is to be right."""
+        ways = (way(pairs[name], now) for name in wish.kept if name in pairs)
+        for link in ways:
+            if link is not None and now - self._asked.get(link.own, -math.inf) > ASK_EVERY:
+                self._asked[link.own] = now
+                self._send(link, Where())
 
     def _tell(self, link: LinkId) -> None:
         with contextlib.suppress(OSError):

@@ -20,11 +20,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from clan.machine.system import run
+from clan.machine.system import StepError, run
 from clan.mesh.agent.firewall import GROUP, QUIET
 from clan.mesh.hops.labels import network
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from ipaddress import IPv6Network
 
 TABLE = "clan_ways"
@@ -95,3 +96,30 @@ def ruleset(passage: Passage | None) -> str:
 def uphold(passage: Passage | None) -> None:
     """Have the kernel pass on just this. Raises StepError."""
     run(["nft", "-f", "-"], stdin=ruleset(passage).encode())
+
+
+class Passing:
+    """What this machine passes on; `passes` says whether it passes on anything."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._upheld: Passage | None = None
+        self._is_upheld = False
+        self.passes = True
+
+    def have(self, passage: Passage | None) -> None:
+        """Have the kernel pass on just this; say it once where it cannot."""
+        if self._is_upheld and passage == self._upheld:
+            return
+        try:
+            uphold(passage)
+            self.passes = passage is not None
+        except StepError as fault:
+            if self.passes:
+                self._say(f"this machine passes nothing on for others: {fault}")
+            self.passes = False
+        self._upheld, self._is_upheld = passage, True
+
+    def forget(self) -> None:
+        """Note that somebody may have taken the rules away."""
+        self._is_upheld = False

@@ -17,13 +17,12 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING
 
-from clan.machine.system import StepError
 from clan.mesh import choose, wire
 from clan.mesh.errors import MeshError
 from clan.mesh.exchange import Called, Traffic
-from clan.mesh.hops import forward, labels, lists
+from clan.mesh.hops import labels, lists
 from clan.mesh.hops.flood import Flood
-from clan.mesh.hops.forward import Passage
+from clan.mesh.hops.forward import Passage, Passing
 from clan.mesh.hops.graph import Graph, holds, ways
 from clan.mesh.hops.lists import Neighbour, NeighbourList
 from clan.mesh.link import Endpoint, Kind
@@ -89,10 +88,8 @@ class Guide:
         self._prefix = labels.prefix(known.prefix)
         self._flood = Flood(known.key.public)
         self._graph = Graph()
-        self._passage: Passage | None = None
-        self._is_upheld = False
+        self._passing = Passing(say)
         self._expires: float | None = None
-        self._passes = True
         self._is_news = False
         self._active_until = -math.inf
         self._said: NeighbourList | None = None
@@ -140,20 +137,11 @@ class Guide:
                     if each.own.slot.kind is not Kind.HOPS and not each.uplink.metered
                 ),
             )
-        if self._is_upheld and passage == self._passage:
-            return
-        try:
-            forward.uphold(passage)
-            self._passes = passage is not None
-        except StepError as fault:
-            if self._passes:
-                self._say(f"this machine passes nothing on for others: {fault}")
-            self._passes = False
-        self._passage, self._is_upheld = passage, True
+        self._passing.have(passage)
 
     def forget_passage(self) -> None:
         """Note that somebody may have taken the kernel's rules away."""
-        self._is_upheld = False
+        self._passing.forget()
 
     def remember(self, paths: Mapping[str, LinkId], now: float) -> None:
         """Take up the links that an earlier process used: who is reached so now goes on to be."""
@@ -278,7 +266,7 @@ class Guide:
             identity=self._known.key.public,
             serial=1,
             life=LIFE,
-            transit=self._passes,
+            transit=self._passing.passes,
             neighbours=tuple(sorted(neighbours)),
             sought=tuple(sorted(names[each] for each in sought))[: lists.MOST_SOUGHT],
         )
@@ -399,8 +387,9 @@ def _reached(pairs: Mapping[str, Pair], now: float) -> Iterator[tuple[str, LinkI
         path = pair.links.get(pair.path) if pair.path else None
         if path is None or path.link.slot.kind is Kind.HOPS:
             continue
-        lives = path.alive_since is not None and pair.mode is not Mode.COLD
-        if lives or now < path.health.heard + HEARD_FOR:
+        # To one that keeps a link open to here this end asks nothing; else only an answer counts.
+        kept = pair.mode is Mode.COLD and now < path.health.heard + HEARD_FOR
+        if kept or (pair.mode is not Mode.COLD and path.alive_since is not None):
             yield name, path.link.id
 
 

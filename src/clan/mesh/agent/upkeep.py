@@ -1,0 +1,103 @@
+"""What this machine's links are to be, and that they are: from all that is known to the kernel.
+
+It works out the wish, lets in who is wanted and takes out who is not, and has the addresses, routes
+and rules that this needs. When to do so, and which link a peer's route takes, is not decided here.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from clan.mesh.agent.ground import Ground, Way
+from clan.mesh.desire import Known, Wish, desire
+from clan.mesh.exchange import Desired
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from clan.mesh.agent.here import Here
+    from clan.mesh.agent.interfaces import Interfaces
+    from clan.mesh.agent.kernel import Kernel
+    from clan.mesh.agent.knowledge import Knowledge
+    from clan.mesh.agent.nearby import Nearby
+    from clan.mesh.agent.setting import Setting
+    from clan.mesh.agent.signals import Signals
+    from clan.mesh.hops.guide import Guide
+    from clan.mesh.link import LinkId
+    from clan.mesh.pair import Pair
+
+
+class Upkeep:
+    """This machine's. `wish` is what was wanted when it was settled last."""
+
+    def __init__(
+        self,
+        setting: Setting,
+        kernel: Kernel,
+        *,
+        known: Knowledge,
+        here: Here,
+        interfaces: Interfaces,
+        nearby: Nearby,
+        signals: Signals,
+        guide: Guide,
+    ) -> None:
+        self._known = known
+        self._here = here
+        self._interfaces = interfaces
+        self._nearby = nearby
+        self._signals = signals
+        self._guide = guide
+        self._ground = Ground(kernel, setting.prefix, setting.state / "opened.json")
+        self.wish = Wish(desired=Desired(name=""))
+
+    def desire(self) -> Wish:
+        """Work out what is wanted now."""
+        return desire(
+            Known(
+                identity=self._known.key.public,
+                prefix=self._known.prefix,
+                view=self._known.view,
+                records=self._known.records,
+                own=self._here.slots,
+                attachments=self._here.attachments,
+                sights=self._nearby.sights,
+                places=self._signals.places(time.monotonic()),
+                ways=self._guide.found,
+            )
+        )
+
+    def found(self, now: float) -> Mapping[str, LinkId]:
+        """Return the paths of an earlier process, to go on with. Raises OSError."""
+        self._nearby.remember(self._interfaces.sights(self._known.records, now))
+        paths = self._interfaces.paths(self.desire())
+        self._guide.remember(paths, now)
+        return paths
+
+    def settle(self, wish: Wish, pairs: Mapping[str, Pair]) -> None:
+        """Let in who is wanted, and have what that needs. Raises OSError, StepError."""
+        self.wish = wish
+        paths = {name: pair.path for name, pair in pairs.items() if pair.path}
+        self._interfaces.admit(wish, paths)
+        up = self._interfaces.up
+        ways = {
+            name: Way(index=up[path.own].index, mtu=pairs[name].mtu)
+            for name, path in paths.items()
+            if path.own in up
+        }
+        self._ground.settle(wish, up.values(), self._here.attachments, ways)
+        self._guide.settle(wish)
+        # What others are to know of this machine's interfaces, when that has changed.
+        if self._known.publish((own.published for own in self._here.slots), wish.kept):
+            self._nearby.ask(time.monotonic())
+
+    def lead(self, peer: str, link: LinkId, mtu: int) -> None:
+        """Let a peer's packets take a link. Raises OSError."""
+        index = self._interfaces.lead(link, self.wish.peers[peer])
+        self._ground.lead(self.wish, peer, Way(index=index, mtu=mtu))
+
+    def forget_guard(self) -> None:
+        """Note that somebody took the firewall's tables away."""
+        self._ground.forget_guard()
+        self._guide.forget_passage()

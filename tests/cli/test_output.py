@@ -34,5 +34,33 @@ def test_a_long_word_is_kept_whole_to_be_copied() -> None:
     assert "x" * 50 in table(["A", "B"], [("y", "x" * 50)], width=40)
 
 
+def test_columns_of_many_words_are_broken_before_a_long_word_is_in_the_way() -> None:
+    address = "[fd51:19c1:3b:f700:1234:5678:9abc:def0]:22"
+    row = ("wireguard", "no answer yet from any of them", address)
+    shown = lines(table(["Network", "Said", "Address"], [row], width=72))
+    assert shown[2:] == [
+        f"wireguard  no answer yet      {address}",
+        "           from any of them",
+    ]
+
+
+def test_a_word_that_no_column_holds_has_a_line_to_itself() -> None:
+    head = ["Network", "Peer", "Round trip", "Address or error"]
+    address = "[2001:db8:1234:5678:9abc:def0:1234:5678]:22"
+    rows = [
+        ("wireguard", "grandmas-laptop", "1234.5 ms", address),
+        ("wireguard", "grandpas-laptop", "-", f"no answer from {address} in 5 s (30 s ago)"),
+    ]
+    assert lines(table(head, rows, width=80)) == [
+        "Network    Peer             Round trip  Address or error",
+        "-" * 80,
+        "wireguard  grandmas-laptop  1234.5 ms",
+        f"{address:>80}",
+        "wireguard  grandpas-laptop  -           no answer from",
+        f"{address:>80}",
+        "                                        in 5 s (30 s ago)",
+    ]
+
+
 def test_a_cell_cannot_reach_the_terminal() -> None:
     assert "\x1b" not in click.unstyle(table(["A"], [("\x1b]0;title\x07\n",)], width=80))

@@ -12,7 +12,7 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-HEAVY = {"asyncio", "rich", "pydantic", "tomlkit", "tree_sitter", "pyrage"}
+HEAVY = {"asyncio", "cryptography", "rich", "pydantic", "tomlkit", "tree_sitter", "pyrage"}
 CODE = """
 import sys
 from clan.cli.main import main
@@ -26,6 +26,11 @@ CLAN = """
 tags = ["server"]
 [machines.nuc]
 [inventory.instances.tor]
+[inventory.instances.home.module]
+name = "mesh"
+[inventory.instances.mesh]
+[inventory.instances.meshes.module]
+name = "tor"
 """
 
 
@@ -82,8 +87,13 @@ def test_help_imports_nothing_heavy(tmp_path: Path, arguments: list[str]) -> Non
 
 
 def test_listing_networks_imports_nothing_that_only_connecting_needs(tmp_path: Path) -> None:
-    modules = {"lan": "lan", "internet": "internet", "tor": "tor", "vpn": "wireguard"}
-    members = {"tor": "roles.server.tags = ['all']", "vpn": "roles.controller.machines.nas"}
+    modules = {"lan": "lan", "internet": "internet", "tor": "tor", "home": "mesh"}
+    modules["vpn"] = "wireguard"
+    members = {
+        "tor": "roles.server.tags = ['all']",
+        "home": "roles.member.tags = ['all']",
+        "vpn": "roles.controller.machines.nas",
+    }
     lines = ["[machines.nas]", "deploy.targetHost = 'nas.example.com'"]
     for name, module in modules.items():
         lines += [f"[instances.{name}]", f"module.name = '{module}'"]
@@ -112,11 +122,14 @@ COMPLETIONS = [
     ("clan machines rename n", ["nas", "nuc"]),
     ("clan machines list --tag ", ["all", "server"]),
     ("clan machines delete nas --", ["--yes", "--json", "--help"]),
-    ("clan instances remove ", ["tor"]),
+    ("clan instances remove t", ["tor"]),
     ("clan instances add t", ["tiny", "tor"]),
     ("clan instances add x --module o", ["ours"]),
     ("clan instances add x --role server:", None),
     ("clan --clan . machines rename nu", ["nuc"]),
+    ("clan mesh status n", ["nas", "nuc"]),
+    ("clan mesh map --network ", ["home", "mesh"]),
+    ("clan mesh lo", ["log"]),
     ("clan completion f", ["fish"]),
 ]
 

@@ -214,6 +214,7 @@ def test_a_dry_run_shows_what_and_why_and_changes_nothing(clan: Run, generated: 
         ("vars keys remove anna", "`--yes` goes ahead"),
         ("vars keys add ben --key age1xyz", "no key to encrypt to"),
         ("vars keys add ../ben", "no name for an admin"),
+        ("vars keys add ben", "`clan vars keys generate` shows it"),
         ("vars list --machine nsa", "did you mean 'nas'?"),
     ],
 )
@@ -230,7 +231,7 @@ def test_an_admin_joins_with_an_ssh_key_and_leaves_again(clan: Run, generated: P
     subprocess.run(command, check=True)
     public = ssh.with_suffix(".pub").read_text()
     added = clan("vars", "keys", "add", "ben", "--key", public, "--login", f"{ssh}.pub")
-    assert added.out == "Added ben: 3 generators' secrets are encrypted to them too.\n"
+    assert added.out == "Added ben: the secrets of 3 generators are encrypted to them too.\n"
     listed = json.loads(clan("vars", "keys", "list", "--json").out)
     assert [(each["name"], each["here"]) for each in listed] == [("anna", True), ("ben", False)]
     assert listed[1]["logins"] == [public.strip()]

@@ -14,6 +14,7 @@ import pytest
 from tests.plan.test_render import EVERYTHING, rendered
 
 from clan.deploy.bundle import EPOCH, bundle, program
+from clan.model.plan import Key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,8 +88,21 @@ def test_a_part_of_it_runs_not_at_all(tmp_path: Path) -> None:
         assert not done.stdout
 
 
+def test_the_mesh_is_sent_to_its_members_alone() -> None:
+    def names(*keys: Key) -> set[str]:
+        archive = bundle(rendered(vpn=keys), token="t")
+        with zipfile.ZipFile(io.BytesIO(archive)) as found:
+            return {name for name in found.namelist() if name.startswith("clan/mesh/")}
+
+    assert names() == set()
+    assert names(Key(path="/etc/clan/keys/k/privatekey", kind="wireguard", generator="k")) == set()
+    sent = names(Key(path="/etc/clan/keys/k/privatekey", kind="mesh", generator="k"))
+    assert {"clan/mesh/__main__.py", "clan/mesh/chart/store.py"} <= sent
+    assert len(bundle(mesh=True)) > len(bundle())
+
+
 def test_what_runs_on_machines_is_the_oldest_python_s_language() -> None:
-    sources = {name: data for name, data in program().items() if name.endswith(".py")}
+    sources = {name: data for name, data in program(mesh=True).items() if name.endswith(".py")}
     assert sources
     for name, data in sources.items():
         ast.parse(data, name, feature_version=(3, 11))

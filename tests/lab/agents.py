@@ -25,8 +25,9 @@ from tests.mesh.signers import ROOT, key, machine, signed
 
 from clan.lab import built
 from clan.mesh import identity
-from clan.mesh.agent import status
+from clan.mesh.agent import setting, status
 from clan.mesh.chart.canonical import base64_of, encode
+from clan.mesh.chart.carry import packed
 from clan.mesh.chart.content import Content, KnownAddress
 from clan.mesh.chart.store import Store
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from ipaddress import IPv6Address
 
     from clan.mesh.chart.chart import Chart
+    from clan.mesh.tls.told import Told
 
 PREFIX = identity.prefix(ROOT.public)
 UNITS = Path(__file__).parent / "programs" / "units"
@@ -59,6 +61,7 @@ class Box:
         self.key = key(name)
         self.address: IPv6Address = identity.address(PREFIX, self.key.public)
         self.agent: subprocess.Popen[bytes] | None = None
+        self.streams: subprocess.Popen[bytes] | None = None
         self.daemons = folder / "daemons"
         self.socket = folder / "run/clan/mesh-home.sock"
         for each in ("daemons", "wireguard", "bin", "etc/clan/mesh"):
@@ -91,8 +94,19 @@ class Box:
     def take(self, chart: Chart) -> dict[str, Any]:
         """Hand it a map as an update does, while its agent runs."""
         words = [sys.executable, "-m", "clan.mesh", "--root", str(self.folder), "take", "home"]
-        done = subprocess.run(words, input=chart.raw, capture_output=True, check=True)
-        return dict(json.loads(done.stdout))
+        done = subprocess.run(words, input=packed([chart.raw]), capture_output=True, check=True)
+        (verdict,) = json.loads(done.stdout)
+        return dict(verdict)
+
+    def tell(self, streams: Told) -> None:
+        """Say what the clan's file has of streams, and start the process that keeps them."""
+        told = setting.told(ROOT.public, "/key", streams)
+        (self.folder / "etc/clan/mesh/home.json").write_bytes(told)
+        words = [sys.executable, "-m", "clan.mesh", "--root", str(self.folder), "tls", "home"]
+        with (self.folder / "log-tls").open("ab") as log:
+            self.streams = subprocess.Popen(
+                ["ip", "netns", "exec", self.space.name, *words], stdout=log, stderr=log
+            )
 
     def start(self) -> None:
         inside = f"mount --bind {self.folder}/wireguard /var/run/wireguard && exec "
@@ -134,6 +148,9 @@ class Box:
 
     def remove(self) -> None:
         self.crash()
+        if self.streams is not None:
+            self.streams.kill()
+            self.streams.wait()
         self.space.remove()
 
     def _kill_daemons(self) -> None:

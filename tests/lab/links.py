@@ -77,7 +77,9 @@ class End:
         sock.unlink(missing_ok=True)
         with self.space.inside():
             words = [str(program), "--foreground", self.name]
-            self.daemon = subprocess.Popen(words, env={"LOG_LEVEL": "error"})
+            self.daemon = subprocess.Popen(
+                words, env={"LOG_LEVEL": "error"}, stderr=subprocess.DEVNULL
+            )
         until(sock.is_socket)
 
     def stop_daemon(self) -> None:

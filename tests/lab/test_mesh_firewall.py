@@ -175,7 +175,10 @@ def test_what_the_mesh_sends_itself_never_goes_by_the_mesh(two: Two) -> None:
         outer.sendto(b"x", (str(FAR), 9))
 
 
-def test_strict_reverse_path_filters_let_a_links_datagrams_in_by_its_uplink(two: Two) -> None:
+@pytest.mark.parametrize("by_the_kernel", [True, False])
+def test_strict_reverse_path_filters_let_a_links_datagrams_in_by_its_uplink(
+    two: Two, *, by_the_kernel: bool
+) -> None:
     """They come in by one uplink while the default route leads to another."""
     spare = Space()
     try:
@@ -185,14 +188,20 @@ def test_strict_reverse_path_filters_let_a_links_datagrams_in_by_its_uplink(two:
         two.member.run("ip route add default via 192.0.2.2")
         spare.run("ip addr add 198.51.100.2/24 dev wlan0")
         spare.run("ip addr add 203.0.113.1/32 dev lo")
+        # As a router does: a question by ARP from afar would be refused itself.
+        spare.run("sysctl -qw net.ipv4.conf.all.arp_announce=2")
         index, number = two.index("wlan0"), marks.mark(2)
         two.kernel.settle_rules(marks.rules({number: index}))
         two.kernel.settle_routes(
             [Route(to=ip_network("0.0.0.0/0"), index=index, table=marks.table(index))],
             table=marks.table(index),
         )
-        with two.member.inside():
-            subprocess.run(["nft", "-f", "-"], input=STRICT, text=True, check=True)
+        if by_the_kernel:
+            two.member.run("sysctl -qw net.ipv4.conf.all.rp_filter=1")
+            two.member.run("sysctl -qw net.ipv4.conf.all.src_valid_mark=1")
+        else:
+            with two.member.inside():
+                subprocess.run(["nft", "-f", "-"], input=STRICT, text=True, check=True)
         with (
             hears(two.member, socket.AF_INET, "0.0.0.0", 51001) as heard,
             spare.inside(),

@@ -253,6 +253,17 @@ def test_what_carries_a_mark_leaves_by_its_uplink_or_not_at_all(
     wanted = uplinks.table(index, kernel.routes())
     assert kernel.settle_routes(wanted, table=number)
     assert source() == "198.51.100.1"
+    # A full tunnel, as wg-quick makes it, catches all else.
+    space.run("ip rule add not fwmark 51820 table 51820")
+    space.run("ip rule add table main suppress_prefixlength 0")
+    space.run("ip route add unreachable default table 51820")
+    with pytest.raises(OSError, match="No route to host"):
+        source()
+    ours = marks.rules({marks.mark(1): index}, kernel.rules())
+    assert len(kernel.settle_rules(ours)) == 4  # two made, two deleted
+    assert source() == "198.51.100.1"
+    assert marks.rules({marks.mark(1): index}, kernel.rules()) == ours
+    assert [rule.mark for rule in kernel.rules() if rule.protocol == 193] == 2 * [marks.mark(1)]
     assert kernel.settle_routes(uplinks.table(index, kernel.routes()), table=number) == []
     space.run("ip route del default via 198.51.100.2")
     kernel.settle_routes(uplinks.table(index, kernel.routes()), table=number)

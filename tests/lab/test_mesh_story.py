@@ -30,11 +30,10 @@ def test_two_homes_behind_masquerade_are_joined_directly(town: Town) -> None:
     until(lambda: desk.alive("vps") and laptop.alive("vps"), 60)
     talk = Talk(desk, laptop)
     begun = time.monotonic()
-    while not talk.answered:
+    # By way of the server at first, if that is sooner there.
+    while not talk.answered or lives(desk, laptop)["kind"] != "internet":
         talk.go(0.1)
         assert time.monotonic() < begun + 5 * CONTACT
-    path = lives(desk, laptop)
-    assert path["kind"] == "internet"
     talk.close()
 
 

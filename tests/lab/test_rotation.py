@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.lab.office import Office
+from tests.lab.office import CLAN, Office
 from tests.lab.test_deaths import killed
 from tests.lab.test_wireguard import let_in, ssh
 
@@ -49,13 +49,13 @@ machines.m3 = {}
 [instances.token.roles.default.tags.all]
 """
 MODULE = '''
-"""A secret for each machine, and a file that a story wants."""
+"""A secret for each machine, what a person says of its tunnel's key, and a file."""
 
 import os
 from pathlib import Path
 
 from clan.model.exports import Var
-from clan.model.generator import Generator, VarFile
+from clan.model.generator import Generator, Prompt, VarFile
 from clan.model.module import Module, Role
 from clan.model.plan import File, HealthCheck
 
@@ -72,6 +72,14 @@ class Token(Module):
                 machine=machine,
                 files=(VarFile(name="value"),),
                 make=lambda inputs: {"value": os.urandom(8).hex().encode()},
+            )
+            yield Generator(
+                name="slogan",
+                machine=machine,
+                files=(VarFile(name="text", secret=False),),
+                make=lambda inputs: {"text": inputs.prompts["words"].encode()},
+                prompts=(Prompt(name="words", description="What is said"),),
+                depends=("wireguard-keys-vpn",),
             )
 
     def plan(self, machine, role, instance, clan, values):
@@ -160,6 +168,9 @@ def office(labs: Labs, config: str) -> Story:
         office = Story(labs(LAB + names + machines))
         office.clan("vars", "keys", "generate", "--name", "anna", check=True)
         for name in MACHINES:
+            words = ["vars", "set", f"{name}/slogan/words", "--stdin"]
+            office.lab.run([*CLAN, *words], text=f"{name} is fine\n")
+        for name in MACHINES:
             office.install(name)
         office.clan("machines", "update", check=True)
         for name in MACHINES:
@@ -217,6 +228,31 @@ def test_who_leaves_has_no_key_any_more(office: Story, tmp_path: Path) -> None:
             with pytest.raises(ClanError):
                 decrypt(sealed, identity)
     assert all(outcome["state"] == "unchanged" for outcome in office.update())
+
+
+def test_a_machine_that_is_waited_for_makes_what_is_due_when_it_is_back(
+    office: Story, tmp_path: Path
+) -> None:
+    add(office, "cara", tmp_path)
+    office.clan("vars", "keys", "remove", "cara", "--yes", check=True)
+    old = office.shown("m3"), office.on("m3", "wg show vpn public-key")
+    assert len(office.due("m3")) == 3
+    office.lab.cut(Cut(what="m3"))
+    run = office.begin("machines", "update", "--wait")
+    assert run.stderr is not None
+    while "m3  offline" not in (said := run.stderr.readline()):
+        assert said, "it ended"
+    office.lab.restore()
+    _, errors = run.communicate(timeout=300)
+    assert run.returncode == 0, errors
+    assert office.due("m3") == [], errors
+    assert office.shown("m3") != old[0]
+    assert office.on("m3", "wg show vpn public-key") != old[1]
+    # Nobody was asked about what follows the new key, and nothing was held up by it.
+    asks = "left as it is until `clan vars generate` asks for words"
+    assert f"m3/slogan: m3/wireguard-keys-vpn is made again; {asks}" in errors
+    assert office.clan("vars", "get", "m3/slogan/text").stdout == "m3 is fine"
+    office.all_is_well(*MACHINES)
 
 
 def test_an_older_generation_is_decrypted_still(office: Story) -> None:

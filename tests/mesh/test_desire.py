@@ -13,9 +13,11 @@ from clan.mesh import identity, slots
 from clan.mesh.chart import links
 from clan.mesh.chart.accept import Held
 from clan.mesh.chart.content import Content, KnownAddress, Rule
-from clan.mesh.chart.links import LinkRecord
+from clan.mesh.chart.links import LinkRecord, Served
 from clan.mesh.desire import Known, Said, Sight, Wish, desire
-from clan.mesh.link import Endpoint
+from clan.mesh.link import Endpoint, Kind, Slot
+from clan.mesh.tls.frames import Port
+from clan.mesh.tls.wants import loopback
 
 if TYPE_CHECKING:
     from clan.mesh.chart.content import Machine
@@ -187,3 +189,28 @@ def test_two_members_have_no_ways_over_others() -> None:
     networks = {each.ways for each in (*three.peers.values(), three.member) if each is not None}
     assert len(networks) == 3
     assert None not in networks
+
+
+def test_streams_are_found_on_the_loopback_and_who_takes_them_is_kept_first() -> None:
+    slot = Slot(uplink="eth0", family=6, kind=Kind.TLS)
+    mine, theirs = (
+        slots.in_use(slots.settle((), [INTERNET, slot], slots.drawn()), [INTERNET, slot])
+        for _ in range(2)
+    )
+    names = ("nas", "vps", "hub", "tv")
+    for name in names:
+        made = LinkRecord(
+            identity=key(name).public,
+            serial=1,
+            interfaces=tuple(own.published for own in theirs),
+            served=Served(port=443),
+            certificate=bytes(32),
+        )
+        records = {**RECORDS, key(name).public: links.publish(made, key(name))}
+        there = [at(each, f"192.0.2.{number}") for number, each in enumerate(names, 1)]
+        wish = desire(known(*there, own=mine, records=records))
+        assert wish.kept[0] == name
+        (link,) = found(wish, name, "tls")
+        own, other = (next(e.id for e in them if e.slot == slot) for them in (mine, theirs))
+        place = loopback(own, Port(key(name).public, other))
+        assert (link.endpoints, link.lifetime) == ((place,), None)

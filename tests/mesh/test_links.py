@@ -13,7 +13,7 @@ from tests.mesh.signers import fresh, key, record
 
 from clan.mesh.chart import links, signed
 from clan.mesh.chart.canonical import encode
-from clan.mesh.chart.links import KINDS, LinkRecord, PublishedInterface
+from clan.mesh.chart.links import KINDS, LinkRecord, PublishedInterface, Served
 from clan.mesh.errors import MeshError
 
 NAS, TV = key("nas"), key("tv")
@@ -25,6 +25,7 @@ WHOLE = LinkRecord(
     interfaces=(LAN, WIFI),
     relays=("vps", "hub"),
     certificate=fresh("certificate"),
+    served=Served(port=443),
 )
 PLAIN = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=15)
 INTERFACES = st.builds(
@@ -134,3 +135,28 @@ def test_the_higher_serial_counts_and_of_two_alike_the_same_one_everywhere() -> 
     assert links.newer(old, none) == links.newer(none, old) == old
     assert links.newer(new, twin) == links.newer(twin, new)
     assert links.newer(none, none) == none
+
+
+@pytest.mark.parametrize(
+    "served",
+    [
+        Served(port=0),
+        Served(port=65536),
+        Served(port=443, name="www.example.org"),
+        Served(port=443, path="/clan"),
+        Served(port=443, name="a b", path="/clan"),
+        Served(port=443, name="www.example.org", path="/c lan"),
+    ],
+)
+def test_a_place_for_streams_that_cannot_be_is_refused(served: Served) -> None:
+    certificate = b"" if served.name else WHOLE.certificate
+    with pytest.raises(MeshError, match="a place for streams"):
+        links.publish(replace(WHOLE, served=served, certificate=certificate), NAS)
+
+
+def test_who_ends_tls_itself_has_a_certificate_and_nobody_else() -> None:
+    web = Served(port=443, name="www.example.org", path="/clan")
+    assert links.publish(replace(WHOLE, served=web, certificate=b""), NAS).served == web
+    for served, certificate in ((WHOLE.served, b""), (web, b"c" * 32), (None, b"c" * 32)):
+        with pytest.raises(MeshError, match="has a certificate"):
+            links.publish(replace(WHOLE, served=served, certificate=certificate), NAS)

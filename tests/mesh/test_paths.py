@@ -168,7 +168,7 @@ def test_packets_grow_as_far_as_the_link_takes_them_and_shrink_when_it_takes_les
     for pipe in pipes:
         pipe.widest = 1290
     narrowed = world.now
-    world.run(8)
+    world.run(15)
     assert anna.routes["nas"][1] == nas.routes["anna"][1] == 1280
     assert moves(anna, nas, since=narrowed) == []
     assert ping.too_big > 0
@@ -354,6 +354,56 @@ def test_whoever_is_wanted_and_not_heard_is_called() -> None:
     assert nas.state.pairs["anna"].mode is Mode.FAST
     assert ping.replies[0] - start <= 3
     del anna
+
+
+def test_whoever_is_reached_by_a_detour_is_called_for_a_straight_way() -> None:
+    world = World(14)
+    wired = Uplink(name="eth0", index=2)
+    anna, nas = world.node("anna", wired), world.node("nas", wired)
+    straight = world.join(
+        "anna", "nas", own="0000a001", their="0000b001", uplink="eth0", their_uplink="eth0",
+        kind=Kind.INTERNET, pipe=Pipe(delay=0.01, cut=set(BOTH)),
+    )  # fmt: skip
+    world.join(
+        "anna", "nas", own="0000a002", their="0000b002", uplink="eth0", their_uplink="eth0",
+        kind=Kind.RELAY, pipe=Pipe(delay=0.01),
+    )  # fmt: skip
+    world.start()
+    Ping(world, "anna", "nas")
+    world.run(30)
+    assert anna.path("nas").own == "0000a002"
+    # After 5, 10 and 20 seconds: it costs others something.
+    assert 2 <= anna.state.pairs["nas"].calls <= 4
+    straight.cut.clear()
+    world.run(25)
+    assert anna.path("nas").own == "0000a001"
+    assert nas.path("anna").own == "0000b001"
+    calls = anna.state.pairs["nas"].calls
+    world.run(60)
+    assert anna.state.pairs["nas"].calls == calls
+
+
+def test_a_wrong_guess_is_no_loss_to_wait_after() -> None:
+    world = World(15)
+    wired = Uplink(name="eth0", index=2)
+    anna, nas = world.node("anna", wired), world.node("nas", wired)
+    straight = world.join(
+        "anna", "nas", own="0000a001", their="0000b001", uplink="eth0", their_uplink="eth0",
+        kind=Kind.INTERNET, pipe=Pipe(delay=0.01, cut=set(BOTH)),
+    )  # fmt: skip
+    world.join(
+        "anna", "nas", own="0000a002", their="0000b002", uplink="eth0", their_uplink="eth0",
+        kind=Kind.RELAY, pipe=Pipe(delay=0.01),
+    )  # fmt: skip
+    world.start()
+    Ping(world, "anna", "nas")
+    world.run(1)
+    assert anna.path("nas").own == "0000a002"
+    assert all(each.failures == 0 for each in anna.state.pairs["nas"].links.values())
+    straight.cut.clear()
+    world.run(15)
+    assert anna.path("nas").own == "0000a001"
+    del nas
 
 
 def test_a_path_lost_for_one_peer_is_doubted_for_all_on_its_uplink() -> None:

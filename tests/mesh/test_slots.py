@@ -62,6 +62,15 @@ def test_what_an_uplink_gives(attachment: Attachment, expected: list[Slot]) -> N
     assert slots.wanted([attachment]) == expected
 
 
+def test_where_streams_are_there_is_a_slot_for_them_that_nobody_outside_sends_to() -> None:
+    found = slots.wanted([HOME, attached("eth1", "fe80::3/64")], streams=True)
+    stream = Slot(uplink="eth0", family=6, kind=Kind.TLS)
+    assert found == [LAN, INTERNET, stream, replace(LAN, uplink="eth1")]
+    (own,) = slots.in_use(slots.settle((), [stream], slots.drawn()), [stream])
+    assert own.port
+    assert own.published.port == 0
+
+
 def test_what_a_slot_was_given_stays_also_while_its_uplink_is_away() -> None:
     first = slots.settle((), [LAN, INTERNET], slots.drawn())
     assert {own.slot for own in first} == {LAN, INTERNET}

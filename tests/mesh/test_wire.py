@@ -14,6 +14,7 @@ from clan.mesh.wire import (
     About,
     Answer,
     Choice,
+    Knock,
     Letter,
     Neighbours,
     Probe,
@@ -29,6 +30,11 @@ U32 = st.integers(0, 2**32 - 1)
 IDS = U32.map(lambda number: f"{number:08x}")
 MILLISECONDS = st.integers(0, 0xFFFF).map(lambda number: number / 1000)
 CHOICES = st.builds(Choice, number=U32, own=IDS, their=IDS)
+ENDPOINTS = st.builds(
+    Endpoint,
+    host=(st.ip_addresses(v=4) | st.ip_addresses(v=6)).map(str),
+    port=st.integers(1, 65535),
+)
 MESSAGES = st.one_of(
     st.builds(Probe, sequence=U32, every=MILLISECONDS, busy=st.booleans(), choice=CHOICES),
     st.builds(Answer, sequence=U32, received=U32, sent=U32, choice=CHOICES),
@@ -40,14 +46,8 @@ MESSAGES = st.one_of(
             max_size=wire.MOST_LINKS,
         ).map(tuple),
     ),
-    st.builds(
-        Seen,
-        endpoint=st.builds(
-            Endpoint,
-            host=(st.ip_addresses(v=4) | st.ip_addresses(v=6)).map(str),
-            port=st.integers(1, 65535),
-        ),
-    ),
+    st.builds(Seen, endpoint=ENDPOINTS),
+    st.builds(Knock, endpoint=ENDPOINTS, number=st.integers(0, 2**64 - 1)),
     st.just(Where()),
     st.builds(Letter, data=st.binary(max_size=wire.LONGEST_LETTER)),
     st.builds(Neighbours, data=st.binary(max_size=wire.LONGEST_LETTER)),

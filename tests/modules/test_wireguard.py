@@ -168,6 +168,20 @@ def test_two_instances_need_two_domains(desk: Desk) -> None:
     )
 
 
+def test_instances_whose_names_hash_to_one_40_cannot_both_be(desk: Desk) -> None:
+    """The two names were found by trying. No machine has to be in both."""
+    first = CLAN.replace("instances.vpn", "instances.vpn2219").replace("peer.machines.phone", "#")
+    other = SECOND.replace("DOMAIN", "two.example").replace("PORT", "51821")
+    other = other.replace("server1", "phone")
+    desk.open(first + other)
+    assert desk.faults(first + other.replace("instances.two", "instances.vpn5663")) == [
+        (
+            "clan.toml:13: instances.vpn5663: instances 'vpn2219' and 'vpn5663' would have the "
+            "same /40 (rename one: addresses are computed from names)"
+        )
+    ]
+
+
 @pytest.mark.parametrize(
     ("bits", "said"),
     [

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.modules.test_wireguard_plan import CLAN, Known, key
 
-from clan.modules.wireguard.doctor import Case, cases, diagnose, lasting, question
+from clan.model.finding import lasting
+from clan.modules.wireguard.doctor import Case, cases, diagnose, question
 from clan.modules.wireguard.plan import peer_subnet, subnet_of
 
 if TYPE_CHECKING:

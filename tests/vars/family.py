@@ -155,7 +155,7 @@ class Family:
         environ = {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder / "config")}
         self.store = Store.of(folder, environ)
         self.birthplace: Birthplace = NotReachable()
-        self.ask: Callable[[GeneratorId, Prompt], str] = nobody
+        self.ask: Callable[[GeneratorId, Prompt], str] | None = nobody
 
     def admin(self, name: str = "anna", *, here: bool = True) -> str:
         """Add an admin with a key; `here` keeps it on this computer. Returns the secret key."""

@@ -10,8 +10,9 @@ from tests.vars.family import Counter, Family, Machines, changed, made, wireguar
 
 from clan.errors import ClanError, UsageError
 from clan.model.exports import Var
-from clan.model.generator import Generator, Inputs, Needed, Prompt, VarFile
+from clan.model.generator import Elsewhere, Generator, Inputs, Needed, Prompt, VarFile
 from clan.vars.age import new_key
+from clan.vars.change import set_answer, set_value, settable
 from clan.vars.names import GeneratorId
 from clan.vars.need import Request, steps
 from clan.vars.readers import admit, reencrypt
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+STAMP = "2026-02-01T00:00:00Z"
 TOKEN = Var(machine="nas", generator="token", file="value")
 
 
@@ -39,6 +41,33 @@ def test_new_values_for_one_machine_are_its_own(family: Family) -> None:
         "nas/token",
         "shared/ca",  # it is missing, and nas uses it
     ]
+
+
+def test_what_a_command_makes_is_due_until_it_was_run(family: Family) -> None:
+    root = Generator(
+        name="root",
+        files=(VarFile(name="publickey", secret=False),),
+        make=Elsewhere(command="clan mesh root"),
+    )
+    address = changed(made("address", secret=False), depends=("root",))
+    why = "`clan mesh root` makes it"
+    first = family.generate(root, address)
+    assert told(first) == [
+        ("shared/root", False, why),
+        ("nas/address", False, "missing; it waits for shared/root"),
+    ]
+    with pytest.raises(ClanError, match="is made by a command of its own"):
+        settable(family.graph(root), "shared/root/publickey")
+    set_value(
+        family.store,
+        family.graph(root, address),
+        Var(machine=None, generator="root", file="publickey"),
+        b"key",
+        "2026-01-31T12:00:00Z",
+    )
+    assert told(family.generate(root, address)) == [("nas/address", True, "missing")]
+    again = family.generate(root, address, request=Request(regenerate=True))
+    assert ("shared/root", False, why) in told(again)
 
 
 def test_what_is_missing_is_made_once(family: Family) -> None:
@@ -388,6 +417,44 @@ def test_what_follows_a_key_that_is_due_is_left_whole_until_that_is_made(family:
     outcomes = told(family.generate(config, key, request=due))
     assert [made for _, made, _ in outcomes] == [True, True]
     assert family.store.read("nas", "config", "value") == "value 2"
+
+
+def test_where_nobody_is_asked_what_is_there_is_left_due(family: Family) -> None:
+    family.birthplace, family.ask = Machines("nas"), lambda _, __: "said"
+    key = wireguard()
+    config = changed(
+        made("config", secret=False, make=Counter()),
+        depends=("wireguard-keys-vpn",),
+        prompts=(Prompt(name="word", description="A word"),),
+    )
+    follows = changed(made("follows", secret=False, make=Counter()), depends=("config",))
+    family.generate(follows, config, key)
+    due = Request(due=frozenset({GeneratorId(machine="nas", name="wireguard-keys-vpn")}))
+    family.ask = None
+    asks = "left as it is until `clan vars generate` asks for word"
+    assert told(family.generate(follows, config, key, request=due)) == [
+        ("nas/wireguard-keys-vpn", True, "asked for"),
+        ("nas/config", False, f"nas/wireguard-keys-vpn is made again; {asks}"),
+        ("nas/follows", False, "nas/config is made again; it waits for nas/config"),
+    ]
+    assert family.store.read("nas", "config", "value") == "value 1"
+    # It stays so, and whoever can be asked is.
+    outcomes = told(family.generate(follows, config, key))
+    assert outcomes[0] == ("nas/config", False, f"nas/wireguard-keys-vpn changed; {asks}")
+    family.ask = lambda _, __: "said again"
+    assert [made for _, made, _ in told(family.generate(follows, config, key))] == [True, True]
+    assert family.store.read("nas", "follows", "value") == "value 2"
+
+
+def test_where_nobody_is_asked_what_is_missing_says_how_it_is_made(family: Family) -> None:
+    family.ask = None
+    asks = changed(made("wifi"), prompts=(Prompt(name="word", description="A word"),))
+    with pytest.raises(ClanError, match="nas/wifi asks for word: A word") as caught:
+        family.generate(asks)
+    assert caught.value.hint == "`clan vars generate` asks for it"
+    graph = family.graph(asks)
+    set_answer(family.store, graph, settable(graph, "nas/wifi/word")[0], b"said", STAMP)
+    assert [each.made for each in family.generate(asks)] == [True]
 
 
 def test_all_that_nobody_is_there_to_say_is_told_at_once(family: Family) -> None:

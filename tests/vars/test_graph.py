@@ -39,6 +39,7 @@ FAULTS: list[tuple[list[Generator], str]] = [
     ([changed(made("a"), inputs={"a": object()})], "are no JSON values"),
     ([changed(wireguard(), machine=None)], "the clan cannot share it"),
     ([changed(wireguard(), files=(VarFile(name="privatekey"),))], "hands out no public file"),
+    ([made("a", "former.b")], "has a file 'former.b', as what is replaced is called"),
     (
         [changed(made("a", machine=None), depends=("b",)), made("b")],
         "depends on 'b', which nothing declares",

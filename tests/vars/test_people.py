@@ -125,9 +125,28 @@ def test_what_only_a_person_knows_is_left_to_one_and_stays_due(family: Family) -
     assert due == {
         "nas/login": "ben, who could read it, is no admin any more",
         "nas/address": "ben, who could read it, is no admin any more",
+        "nas/wireguard-keys-vpn": "ben, who could read it, is no admin any more",
     }
-    family.regenerate(login(), for_life, own, service="login")
-    assert [str(each.id) for each in family.generate(login(), for_life, own)] == ["nas/address"]
+    assert family.store.read("nas", "wireguard-keys-vpn", "publickey") == "key 1"
+    declared = login(), for_life, own
+    found = check(family.store, family.graph(*declared), ("nas",))
+    assert set(due) <= {each.id for each in found if not each.wrong}
+    family.regenerate(*declared, service="login")
+    family.regenerate(*declared, service="wireguard-keys-vpn")
+    assert [str(each.id) for each in family.generate(*declared)] == ["nas/address"]
+
+
+def test_a_key_for_life_that_came_from_elsewhere_stays_due_too(family: Family) -> None:
+    own = changed(wireguard(), for_life=True)
+    follows = changed(made("id", secret=False, make=Counter()), depends=("wireguard-keys-vpn",))
+    family.machine("nas")
+    family.store.write("nas", "wireguard-keys-vpn", "publickey", "key 0")
+    family.generate(own, follows)
+    with_ben(family, own, follows)
+    assert remove(family, own, follows).rotated == ()
+    why = "ben, who could read it, is no admin any more"
+    outcomes = [(str(each.id), each.why) for each in family.generate(own, follows)]
+    assert outcomes == [("nas/wireguard-keys-vpn", why)]
 
 
 def test_a_generator_that_fails_keeps_nothing_readable(family: Family) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.vars.family import Family, changed, made, wireguard
+from tests.vars.family import Family, Machines, changed, made, wireguard
 from tests.vars.test_people import login
 
 from clan.errors import ClanError
@@ -15,6 +15,7 @@ from clan.vars.change import set_answer, set_value, settable
 from clan.vars.names import find
 from clan.vars.need import Request
 from clan.vars.people import add_admin
+from clan.vars.rotation import generators_due
 from clan.vars.survey import State, check, prune, states
 
 if TYPE_CHECKING:
@@ -64,6 +65,24 @@ def test_a_machine_without_its_secrets_and_a_damaged_one_are_wrong(family: Famil
 def test_a_key_that_its_machine_will_make_is_not_wrong(family: Family) -> None:
     family.generate(wireguard())
     assert [wrong for _, _, wrong in findings(family, wireguard())] == [False, False]
+
+
+def test_a_due_key_that_nothing_declares_any_more_is_listed_no_longer(family: Family) -> None:
+    machines = family.birthplace = Machines("nas")
+    family.generate(wireguard())
+    machines.answering.clear()
+    family.regenerate(wireguard(), service="wireguard-keys-vpn")
+    said = "the key of wireguard-keys-vpn is due: asked for"
+    assert findings(family, wireguard()) == [("nas", said, False)]
+    assert prune(family.store, family.graph(), BOTH)
+    assert findings(family) == []
+    # Declared again, it is to be replaced still: the machine may have kept the old one.
+    machines.answering.add("nas")
+    due = generators_due(family.store, "nas", family.graph(wireguard()))
+    assert [str(each) for each in due] == ["nas/wireguard-keys-vpn"]
+    family.generate(wireguard(), request=Request(due=frozenset(due)))
+    assert machines.asked[-1] == ("nas", "wireguard-keys-vpn", True)
+    assert findings(family, wireguard()) == []
 
 
 def test_what_nothing_declares_is_removed_and_nothing_else(family: Family) -> None:

@@ -10,15 +10,21 @@ import click
 
 from clan.cli import context
 from clan.cli.command import Command
-from clan.cli.output import heading, note, say, say_json, table, terminal_width, warn
+from clan.cli.output import (
+    USUAL_WIDTH,
+    heading,
+    note,
+    say,
+    say_json,
+    table,
+    terminal_width,
+    warn,
+)
 from clan.errors import InventoryError, UsageError
 
 if TYPE_CHECKING:
     from clan.errors import Fault
     from clan.model.clan import Clan, Instance
-
-WIDTH = 80
-"""Columns of `clan show` where the output is no terminal."""
 
 
 @click.command(
@@ -83,7 +89,7 @@ def show(option: str | None, *, as_json: bool) -> None:
     if as_json:
         say_json(as_tree(clan))
         return
-    width = terminal_width() or WIDTH
+    width = terminal_width() or USUAL_WIDTH
     head = heading(clan.meta.name)
     say(head if clan.meta.domain == clan.meta.name else f"{head}  (domain {clan.meta.domain})")
     if clan.meta.description:

@@ -35,6 +35,18 @@ def instance_names(ctx: click.Context, param: click.Parameter, incomplete: str) 
     return [name for name in _keys(ctx, "instances") if name.startswith(incomplete)]
 
 
+def mesh_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the name of an instance of the module mesh, which is its own where it says none."""
+    del param
+    found = [
+        name
+        for instances in _tables(ctx, "instances")
+        for name, instance in instances.items()
+        if _module(name, instance) == "mesh"
+    ]
+    return [name for name in found if name.startswith(incomplete)]
+
+
 def tag_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Complete a tag that some machine has."""
     del param
@@ -79,6 +91,11 @@ def memberships(ctx: click.Context, param: click.Parameter, incomplete: str) -> 
         return []
     offered = [*_keys(ctx, "machines"), *(f"tag={tag}" for tag in _tags(ctx))]
     return [f"{role}:{name}" for name in offered if name.startswith(rest)]
+
+
+def _module(name: str, instance: Any) -> Any:
+    module = instance.get("module") if isinstance(instance, dict) else None
+    return module.get("name", name) if isinstance(module, dict) else name
 
 
 def _tags(ctx: click.Context) -> list[str]:

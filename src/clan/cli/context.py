@@ -47,6 +47,13 @@ def generators(option: str | None, clan: Clan) -> Graph:
         raise InventoryError(faults) from None
 
 
+def user_name(given: str | None) -> str:
+    """Return what this person is called as an admin: as given, or as the system knows them."""
+    import getpass
+
+    return given or getpass.getuser()
+
+
 def show_warnings(warnings: tuple[Fault, ...]) -> None:
     """Print what does not keep the clan from being used."""
     if warnings:

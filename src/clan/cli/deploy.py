@@ -12,13 +12,12 @@ import click
 from clan.cli.command import Command
 from clan.cli.complete import instance_names, machine_names, tag_names
 from clan.cli.fleet import Fleet, Progress
-from clan.cli.output import note, say, say_json
+from clan.cli.output import note, say, say_json, terminal_width, wrapped
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from clan.deploy.supply import Supply
-    from clan.deploy.update import Outcome
 
 AT_ONCE = 16
 """Machines that are worked on at once."""
@@ -37,6 +36,13 @@ limit_option = click.option(
     help="Go back unless a fresh login confirms within this time (default: what the machine's "
     "slowest network needs to return, and 30 s).",
 )
+loss_option = click.option(
+    "--accept-loss",
+    multiple=True,
+    metavar="NETWORK",
+    shell_complete=instance_names,
+    help="Confirm although this network does not answer any more.",
+)
 
 
 @click.command(
@@ -47,14 +53,18 @@ limit_option = click.option(
 @as_json_option
 @click.pass_obj
 def plan(option: str | None, machine: str, *, as_json: bool) -> None:
-    """Show all that MACHINE must have, whether it exists yet or not."""
+    """Show all that MACHINE must have, whether it exists yet or not.
+
+    Values that are not there yet are listed as due, with what makes them.
+    """
     fleet = Fleet.of(option)
     (name,) = fleet.chosen([machine], [])
-    generation = fleet.generation(name)
+    generation, lacks = fleet.outlook(name)
     if as_json:
-        say_json(dict(generation.manifest))
+        say_json({**generation.manifest, "due": lacks})
         return
     _show_changes({}, generation.manifest, nothing=f"{name} needs nothing")
+    _show_due(lacks)
 
 
 @click.command(
@@ -68,7 +78,7 @@ def diff(option: str | None, machine: str, *, as_json: bool) -> None:
     """Show what an update would change on MACHINE, against what it has now."""
     fleet = Fleet.of(option)
     (name,) = fleet.chosen([machine], [])
-    generation = fleet.generation(name)
+    generation, lacks = fleet.outlook(name)
     running = asyncio.run(fleet.remote(name).run("cat /var/lib/clan/current/manifest.json || true"))
     before = json.loads(running or b"{}")
     if as_json:
@@ -78,6 +88,7 @@ def diff(option: str | None, machine: str, *, as_json: bool) -> None:
         say_json([{"part": c.part, "sign": c.sign, "what": c.what} for c in found])
         return
     _show_changes(before, generation.manifest, nothing=f"{name} has all of it")
+    _show_due(lacks)
 
 
 def _show_changes(before: dict[str, Any], after: Any, *, nothing: str) -> None:
@@ -92,6 +103,15 @@ def _show_changes(before: dict[str, Any], after: Any, *, nothing: str) -> None:
         say(f"  {click.style(change.sign, fg=colours[change.sign])} {change.what}")
     if part is None:
         say(nothing)
+
+
+def _show_due(lacks: Mapping[str, str]) -> None:
+    if lacks:
+        say(click.style("due", bold=True))
+    for var, why in lacks.items():
+        say(f"  {click.style('?', fg='yellow')} {var}")
+        for line in wrapped(why, (terminal_width() or len(why) + 6) - 6):
+            say(f"      {line}")
 
 
 @click.command(
@@ -155,13 +175,7 @@ def install(
 @click.option("--canary", type=click.IntRange(0), default=0, metavar="N", help="First only N.")
 @limit_option
 @target_option
-@click.option(
-    "--accept-loss",
-    multiple=True,
-    metavar="NETWORK",
-    shell_complete=instance_names,
-    help="Confirm although this network does not answer any more.",
-)
+@loss_option
 @click.option("--wait", is_flag=True, help="Wait for machines that are offline.")
 @as_json_option
 @click.pass_obj
@@ -184,6 +198,7 @@ def update(
     """
     fleet = Fleet.of(option)
     chosen = fleet.chosen(machines, tags)
+    fleet.has_networks(accept_loss)
     if target_host and len(chosen) != 1:
         raise click.UsageError("--target-host goes with one machine")
     _update(
@@ -212,30 +227,40 @@ def _update(
     from clan.cli.rounds import Rounds
 
     targets = dict.fromkeys(chosen, target_host) if target_host else {}
+    maps: Maps | None = None
+    if any(each.module.name == "mesh" for each in fleet.clan.instances.values()):
+        # It brings imports that nothing else here needs.
+        from clan.cli.mesh_round import Maps
 
-    async def run() -> tuple[list[str], list[Outcome]]:
-        await fleet.ensure(chosen, targets)
-        renewed = await fleet.renew(chosen, targets, at_once=AT_ONCE)
-        every = [*chosen, *await fleet.followers(chosen, at_once=AT_ONCE)]
-        rounds = Rounds(
-            fleet=fleet,
-            targets=targets,
-            limit=limit,
-            accept_loss=frozenset(accept_loss),
-            wait=wait,
-            at_once=AT_ONCE,
-            progress=Progress(every, quiet=as_json),
-        )
-        return every, await rounds.all(every, renewed, canary)
-
-    every, outcomes = asyncio.run(run())
+        maps = Maps(fleet, targets)
+    rounds = Rounds(
+        fleet=fleet,
+        targets=targets,
+        limit=limit,
+        accept_loss=frozenset(accept_loss),
+        wait=wait,
+        at_once=AT_ONCE,
+        progress=Progress(chosen, quiet=as_json),
+        maps=maps,
+    )
+    found = asyncio.run(rounds.update(chosen, canary))
+    outcomes = [outcome for outcome in found.values() if outcome is not None]
+    due = fleet.due(found)
     if as_json:
-        say_json([outcome.to_json() | {"due": fleet.due(outcome.machine)} for outcome in outcomes])
+        given = maps.given if maps else {}
+        say_json(
+            [
+                each.to_json()
+                | {"due": due[each.machine]}
+                | ({"maps": given[each.machine]} if each.machine in given else {})
+                for each in outcomes
+            ]
+        )
     else:
-        for name in every:
-            if due := fleet.due(name):
-                note(f"{name}: still due at its next update: {', '.join(due)}")
-    left = len(every) - len(outcomes)
+        for name, left_due in due.items():
+            if left_due:
+                note(f"{name}: still due at its next update: {', '.join(left_due)}")
+    left = len(found) - len(outcomes)
     if left and not as_json:
         note(f"{left} more were left alone, as a canary was not updated")
     bad = [outcome.state for outcome in outcomes if not outcome.good]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from clan.cli.output import USUAL_WIDTH, wrapped
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -12,20 +14,31 @@ if TYPE_CHECKING:
 
 
 def explain(
-    machine: str, attempts: Sequence[Attempt], excluded: Sequence[Ranked], *, action: str
+    machine: str,
+    attempts: Sequence[Attempt],
+    excluded: Sequence[Ranked],
+    *,
+    action: str,
+    width: int = USUAL_WIDTH,
 ) -> str:
-    """Return the race as lines of text, in rank order."""
+    """Return the race as lines of text of at most `width` columns, in rank order."""
     lines = [f"{machine}, for {action} use, best first:"]
     names = [attempt.route.network.name for attempt in attempts]
     names += [ranked.route.network.name for ranked in excluded]
-    width = max(map(len, names), default=0)
+    names_width = max(map(len, names), default=0)
+
+    def row(name: str, text: str) -> None:
+        first = f"  {name:<{names_width}}  "
+        for line in wrapped(text, width - len(first)):
+            lines.append(first + line)
+            first = " " * len(first)
+
     for attempt in attempts:
-        lines.append(f"  {attempt.route.network.name:<{width}}  {attempt.why}")
-        lines.append(f"  {'':<{width}}  {_course(attempt)}")
-    lines += [
-        f"  {ranked.route.network.name:<{width}}  not tried: {ranked.why}" for ranked in excluded
-    ]
-    lines.append(_verdict(attempts))
+        row(attempt.route.network.name, attempt.why)
+        row("", _course(attempt))
+    for ranked in excluded:
+        row(ranked.route.network.name, f"not tried: {ranked.why}")
+    lines += wrapped(_verdict(attempts), width)
     return "\n".join(lines)
 
 

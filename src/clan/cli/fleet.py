@@ -13,13 +13,17 @@ from clan.cli.reach import Reach, straight_to
 from clan.errors import ClanError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from clan.deploy.remote import Remote
     from clan.deploy.renewal import Renewed
     from clan.model.clan import Clan
+    from clan.model.exports import Var
+    from clan.model.plan import MachinePlan
     from clan.networks.technology import Context
     from clan.plan.render import Generation
+    from clan.vars.former import Overlap
+    from clan.vars.names import GeneratorId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,21 +51,28 @@ class Fleet:
 
         Raises UsageError with the nearest name for one that is not there.
         """
-        from clan.networks.routes import named
+        from clan.networks.routes import named, near
 
         found: dict[str, None] = {}
         for name in names:
             machine = named(self.clan, name)
             if machine is None:
-                near = did_you_mean(name, self.clan.machines)
-                raise UsageError(f"the clan has no machine {name!r}", hint=near)
+                raise UsageError(f"the clan has no machine {name!r}", hint=near(self.clan, name))
             found[machine] = None
         for tag in tags:
             if tag not in self.clan.tags:
-                near = did_you_mean(tag, self.clan.tags)
-                raise UsageError(f"no machine has the tag {tag!r}", hint=near)
+                nearest = did_you_mean(tag, self.clan.tags)
+                raise UsageError(f"no machine has the tag {tag!r}", hint=nearest)
             found |= dict.fromkeys(self.clan.tags[tag])
         return list(found if names or tags else self.clan.machines)
+
+    def has_networks(self, names: Iterable[str]) -> None:
+        """Raise UsageError, with the nearest name, for what is no network of the clan."""
+        there = [name for name, found in self.clan.exports.items() if found.networking]
+        for name in names:
+            if name not in there:
+                nearest = did_you_mean(name, there)
+                raise UsageError(f"the clan has no network {name!r}", hint=nearest)
 
     def remote(
         self, machine: str, *, target_host: str | None = None, policy: str = "strict"
@@ -85,7 +96,8 @@ class Fleet:
     async def ensure(self, chosen: Collection[str], target_hosts: Mapping[str, str]) -> None:
         """Make the values that are missing; what machines make is asked of those that are there.
 
-        Keys that are due on the chosen machines are made anew.
+        Keys that are due on the chosen machines are made anew. Nobody is asked: what follows such
+        a key and asks for something is left due. Raises ClanError for what is missing and asks.
         """
         from datetime import UTC, datetime
 
@@ -96,7 +108,7 @@ class Fleet:
         from clan.vars.rotation import generators_due
 
         making = Making(
-            ask=_refuse,
+            ask=None,
             now=lambda: datetime.now(UTC),
             birthplace=Machines(
                 remote=lambda name: self.remote(name, target_host=target_hosts.get(name)),
@@ -165,11 +177,33 @@ class Fleet:
 
         keep_host_key(self.reach.store, machine, host_key)
 
-    def due(self, machine: str) -> list[str]:
-        """List what a machine is still to make anew, in words."""
-        from clan.vars.rotation import rotations
+    def overlaps(self) -> dict[GeneratorId, Overlap]:
+        """Return the values that count beside what they replaced."""
+        from clan.vars.former import waiting
+        from clan.vars.graph import graph
 
-        return [each.called for each in rotations(self.reach.store, machine)]
+        return waiting(self.reach.store, graph(self.clan))
+
+    def moved(self, machine: str, begun: Mapping[GeneratorId, Overlap]) -> list[GeneratorId]:
+        """Note that a machine has what `begun` says and was reached by it; return what is over."""
+        from clan.vars.former import moved
+        from clan.vars.graph import graph
+
+        return moved(self.reach.store, graph(self.clan), machine, begun)
+
+    def due(self, machines: Iterable[str]) -> dict[str, list[str]]:
+        """List what each machine is still to make anew, or to be reached by, in words."""
+        from clan.vars.former import waiting
+        from clan.vars.graph import graph
+        from clan.vars.rotation import outstanding
+
+        store, declared = self.reach.store, graph(self.clan)
+        overlaps = waiting(store, declared).items()
+        return {
+            machine: [each.called for each in outstanding(store, machine, declared)]
+            + [f"a login by its new {id_.name}" for id_, o in overlaps if machine in o.machines]
+            for machine in machines
+        }
 
     async def followers(self, chosen: Sequence[str], *, at_once: int) -> list[str]:
         """Return the other machines that only have to learn new public keys of these.
@@ -210,42 +244,69 @@ class Fleet:
 
         `host_key` is one that it is to show instead of the one that it shows.
         """
-        from clan.plan.build import plan
         from clan.plan.render import render
-        from clan.vars.admins import login_keys
 
         store = self.reach.store
         shown = next(iter(store.host_keys(machine)), None)
         return render(
-            plan(self.clan, machine, store, login_keys(store.folder)),
+            self._plan(machine),
             self._sealed,
             identity=store.machine_identity(machine),
             host_key=host_key or shown,
         )
 
-    def _sealed(self, var: Any) -> bytes:
+    def outlook(self, machine: str) -> tuple[Generation, dict[str, str]]:
+        """Work out what a machine must have before all of it is there.
+
+        Returns the generation, in which secrets that are not there are empty, and the id of each
+        var that it lacks -> why. It is for showing and comparing, not for sending.
+        """
+        from clan.plan.build import due
+        from clan.plan.render import render
+        from clan.vars.names import var_id
+
+        store, planned = self.reach.store, self._plan(machine)
+        lacks = {var_id(each.var): each.why for each in due(planned)}
+
+        def sealed(var: Var) -> bytes:
+            data = store.sealed(var)
+            if data is None:
+                lacks[var_id(var)] = "`clan vars generate` makes it"
+            return data or b""
+
+        shown = next(iter(store.host_keys(machine)), None)
+        identity = store.machine_identity(machine)
+        return render(planned, sealed, identity=identity, host_key=shown), lacks
+
+    def _plan(self, machine: str) -> MachinePlan:
+        from clan.plan.build import plan
+        from clan.vars.admins import login_keys
+
+        store = self.reach.store
+        return plan(self.clan, machine, store, login_keys(store.folder))
+
+    def _sealed(self, var: Var) -> bytes:
+        from clan.vars.names import var_id
+
         sealed = self.reach.store.sealed(var)
         if sealed is None:
             raise ClanError(
-                f"the var {var.generator}/{var.file} of {var.machine} is not there yet",
-                hint="`clan vars generate` makes it",
+                f"the var {var_id(var)} is not there yet", hint="`clan vars generate` makes it"
             )
         return sealed
-
-
-def _refuse(generator: Any, prompt: Any) -> str:
-    raise ClanError(
-        f"{generator} asks for {prompt.name}: {prompt.description}",
-        hint="`clan vars generate` asks for it",
-    )
 
 
 class Progress:
     """One line a machine and step, on standard error."""
 
     def __init__(self, machines: Sequence[str], *, quiet: bool) -> None:
-        self.width = max(map(len, machines), default=0)
+        self.width = 0
         self.quiet = quiet
+        self.join(machines)
+
+    def join(self, machines: Iterable[str]) -> None:
+        """Make room for these machines' names too."""
+        self.width = max(self.width, *map(len, machines), 0)
 
     def __call__(self, machine: str, text: str) -> None:
         """Say what is done on a machine now."""

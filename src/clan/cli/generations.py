@@ -11,7 +11,7 @@ import click
 
 from clan.cli.command import Command
 from clan.cli.complete import machine_names
-from clan.cli.deploy import AT_ONCE, as_json_option, limit_option, target_option
+from clan.cli.deploy import AT_ONCE, as_json_option, limit_option, loss_option, target_option
 from clan.cli.fleet import Fleet, Progress, each
 from clan.cli.output import note, say, say_json, table, terminal_width
 
@@ -40,10 +40,19 @@ def generations(option: str | None, machine: str, *, as_json: bool) -> None:
     say(table(["Generation", "Made (UTC)", ""], rows, width=terminal_width()))
 
 
-@click.command(cls=Command, examples=("clan machines rollback nas", "clan machines rollback nas 3"))
+@click.command(
+    cls=Command,
+    examples=(
+        "clan machines rollback nas",
+        "clan machines rollback nas 3",
+        "clan machines rollback nas 0 --accept-loss tor",
+    ),
+)
 @click.argument("machine", shell_complete=machine_names)
 @click.argument("number", type=int, required=False)
 @limit_option
+@target_option
+@loss_option
 @as_json_option
 @click.pass_obj
 def rollback(
@@ -52,16 +61,22 @@ def rollback(
     number: int | None,
     *,
     confirm_timeout: float | None,
+    target_host: str | None,
+    accept_loss: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Switch MACHINE to generation NUMBER, or to the one before the one that runs."""
+    """Switch MACHINE to generation NUMBER, or to the one before the one that runs.
+
+    It goes back by itself when that does not work or cuts it off.
+    """
     from clan.cli.rounds import limit_of
     from clan.deploy.update import Terms, go_back
     from clan.errors import ClanError
 
     fleet = Fleet.of(option)
     (name,) = fleet.chosen([machine], [])
-    remote = fleet.remote(name)
+    fleet.has_networks(accept_loss)
+    remote = fleet.remote(name, target_host=target_host)
     progress = Progress([name], quiet=as_json)
 
     async def back() -> Outcome:
@@ -79,13 +94,15 @@ def rollback(
         return await go_back(
             remote,
             wanted,
-            Terms(limit=confirm_timeout or limit_of(remote)),
+            Terms(limit=confirm_timeout or limit_of(remote), accept_loss=frozenset(accept_loss)),
             lambda text: progress(name, text),
             leases=fleet.reach.leases,
         )
 
     outcome = asyncio.run(back())
-    progress(name, f"{outcome.state}{f': {outcome.reason}' if outcome.reason else ''}")
+    number_now = f" to generation {outcome.number}" if outcome.good else ""
+    reason = f": {outcome.reason}" if outcome.reason else ""
+    progress(name, f"{'switched' if outcome.good else outcome.state}{number_now}{reason}")
     if as_json:
         say_json(outcome.to_json())
     if not outcome.good:
@@ -119,7 +136,7 @@ def status(option: str | None, machines: tuple[str, ...], *, as_json: bool) -> N
         if isinstance(answer, HostKeyError):
             shape["state"] = "host key not confirmed"
         elif not isinstance(answer, ClanError):
-            shape |= _standing(answer, fleet.generation(name).manifest)
+            shape |= _standing(answer, fleet.outlook(name)[0].manifest)
         shapes.append(shape)
     if as_json:
         say_json(shapes)
@@ -210,8 +227,14 @@ def gc(option: str | None, machines: tuple[str, ...], *, as_json: bool) -> None:
         say_json(shapes)
     else:
         rows = [
-            [s["machine"], s["error"] or ", ".join(map(str, s["removed"])) or "-"] for s in shapes
+            [s["machine"], ", ".join(map(str, s["removed"])) or "-"]
+            for s in shapes
+            if s["error"] is None
         ]
-        say(table(["Machine", "Generations removed"], rows, width=terminal_width()))
+        if rows:
+            say(table(["Machine", "Generations removed"], rows, width=terminal_width()))
+        for shape in shapes:
+            if shape["error"]:
+                note(f"{shape['machine']}  failed: {shape['error']}")
     if any(shape["error"] for shape in shapes):
         sys.exit(1)

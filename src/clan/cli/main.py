@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "instances": ("clan.cli.instances:instances", "List, add and remove networks and services."),
     "vars": ("clan.cli.vars:vars_", "Make, show and set the clan's values, secret and public."),
     "network": ("clan.cli.network:network", "Show the networks and who answers on them."),
+    "mesh": ("clan.cli.mesh:mesh", "Look after a mesh: its map, and the paths in it."),
     "doctor": ("clan.cli.doctor:doctor", "Say what is wrong with a machine's networks, in words."),
     "ssh": ("clan.cli.ssh:ssh", "Log in to a machine over whichever network works now."),
     "run": ("clan.cli.run:run", "Run a command on many machines at once."),

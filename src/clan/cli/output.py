@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 GAP = "  "
+USUAL_WIDTH = 80
+"""Columns of a line of prose where no terminal says otherwise."""
 _NARROWEST = 12
 """Columns that a column of a table keeps even where there is no room for them."""
 
@@ -58,21 +60,46 @@ def heading(text: str) -> str:
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, width: int | None) -> str:
     """Return rows under a head and a rule, each column as wide as its widest cell.
 
-    Where that is wider than `width`, the widest columns are broken between words. Cells hold no
+    Where that is wider than `width`, columns are broken between words, and a word that is still too
+    long for the last one has a line to itself: it is kept whole, to be copied. Cells hold no
     control characters afterwards, whatever they held before.
     """
     cells = [[_clean(cell) for cell in row] for row in rows]
-    widths = [
-        max(columns_of(cell) for cell in column) for column in zip([*columns], *cells, strict=True)
-    ]
-    gaps = len(GAP) * (len(widths) - 1)
-    while width is not None and sum(widths) + gaps > width and max(widths) > _NARROWEST:
-        widths[widths.index(max(widths))] -= 1
-    lines = [heading(_row(columns, widths)), "-" * (sum(widths) + gaps)]
+    widths = _widths([list(columns), *cells], width)
+    whole = sum(widths) + len(GAP) * (len(widths) - 1)
+    lines = [heading(_row(columns, widths)), "-" * whole]
     for row in cells:
-        broken = [_wrapped(cell, width) for cell, width in zip(row, widths, strict=True)]
-        lines += [_row(line, widths) for line in itertools.zip_longest(*broken, fillvalue="")]
+        broken = [wrapped(cell, width) for cell, width in zip(row, widths, strict=True)]
+        for line in itertools.zip_longest(*broken, fillvalue=""):
+            *most, last = line
+            if columns_of(last) <= widths[-1]:
+                lines.append(_row(line, widths))
+            else:
+                before = _row(most, widths[:-1])
+                lines += [before] if before else []
+                lines.append(" " * (whole - columns_of(last)) + last)
     return "\n".join(lines)
+
+
+def _widths(rows: Sequence[Sequence[str]], width: int | None) -> list[int]:
+    """Return how wide each column is in a table of `width`: the widest give way first.
+
+    Down to their longest word at first; then the last one alone, as far as it goes.
+    """
+    columns = list(zip(*rows, strict=True))
+    widths = [max(map(columns_of, column)) for column in columns]
+    if width is None:
+        return widths
+    room = width - len(GAP) * (len(widths) - 1)
+    words = [[word for cell in column for word in cell.split(" ")] for column in columns]
+    least = [max(_NARROWEST, *map(columns_of, column)) for column in words]
+    for floors in (least, [*least[:-1], _NARROWEST]):
+        while sum(widths) > room:
+            wide = [place for place, now in enumerate(widths) if now > floors[place]]
+            if not wide:
+                break
+            widths[max(wide, key=widths.__getitem__)] -= 1
+    return widths
 
 
 def terminal_width() -> int | None:
@@ -87,7 +114,8 @@ def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
     return GAP.join(padded).rstrip()
 
 
-def _wrapped(text: str, width: int) -> list[str]:
+def wrapped(text: str, width: int) -> list[str]:
+    """Break a text between words into lines of at most `width` columns, if its words allow."""
     lines = [""]
     for word in text.split(" "):
         longer = f"{lines[-1]} {word}" if lines[-1] else word

@@ -17,7 +17,7 @@ from clan.errors import ClanError, UsageError, did_you_mean
 from clan.model.route import Network, Route
 from clan.model.target import parse_target
 from clan.networks.memory import Memories
-from clan.networks.routes import Destination, RouteTable, destination, fingerprint, named
+from clan.networks.routes import Destination, RouteTable, destination, fingerprint, named, near
 from clan.networks.technology import Context, silent
 from clan.system.names import SystemResolver
 from clan.system.places import cache_home, state_home
@@ -60,7 +60,7 @@ class Reach:
         return Leases.of(state_home(os.environ), self.clan_file.parent)
 
     def destination(self, name: str) -> Destination:
-        """Return the routes of the machine called `name`. Raises ClanError when there is none."""
+        """Return the routes of the machine called `name`. Raises UsageError when there is none."""
         table = RouteTable(cache_home(os.environ), self.clan_file)
         kept = table.read(name)
         if kept is not None:
@@ -69,11 +69,7 @@ class Reach:
         clan = load_clan(str(self.clan_file.parent))
         machine = named(clan, name)
         if machine is None:
-            near = did_you_mean(name, clan.machines)
-            raise ClanError(
-                f"the clan {clan.meta.name} has no machine {name!r}",
-                hint=near or "`clan machines list` shows its machines",
-            )
+            raise UsageError(f"the clan has no machine {name!r}", hint=near(clan, name))
         found = destination(clan, machine)
         table.write(name, state, found)
         return found

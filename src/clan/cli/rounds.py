@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from clan.cli.fleet import Fleet, Progress
+    from clan.cli.mesh_round import Maps
     from clan.deploy.remote import Remote
     from clan.deploy.update import Outcome
+    from clan.vars.former import Overlap
+    from clan.vars.names import GeneratorId
 
 SPARE = 30.0
 """Seconds that a confirmation has beyond what the slowest network needs to return."""
@@ -31,7 +34,9 @@ PAUSE = 10.0
 class Rounds:
     """How machines are updated: `limit` in seconds, None for what each one's networks need.
 
-    `showing` has the host keys that machines are to show in this round.
+    `showing` has the host keys that machines are to show in this round. `returned` are machines
+    that were offline at first, and were waited for. `overlaps` is what went by two values at once
+    when the window began. `maps` are those of meshes, where there are any.
     """
 
     fleet: Fleet
@@ -41,7 +46,39 @@ class Rounds:
     wait: bool
     at_once: int
     progress: Progress
+    maps: Maps | None = None
     showing: dict[str, str] = field(default_factory=dict)
+    returned: set[str] = field(default_factory=set)
+    overlaps: dict[GeneratorId, Overlap] = field(default_factory=dict)
+
+    async def update(self, chosen: Sequence[str], canary: int) -> dict[str, Outcome | None]:
+        """Update machines, and others that only have to learn their new keys.
+
+        Returns machine -> outcome, None for those that a failed canary kept from it.
+        Raises ClanError when a value is missing that cannot be made.
+        """
+        found = await self.window(chosen, canary)
+        # What is due on machines that were away can only be asked of them now.
+        due = self.fleet.due(self.returned)
+        if back := [name for name in found if due.get(name)]:
+            for name, outcome in (await self.window(back, 0)).items():
+                before = found.get(name)
+                found[name] = later(before, outcome) if before and outcome else outcome
+        return found
+
+    async def window(self, chosen: Sequence[str], canary: int) -> dict[str, Outcome | None]:
+        """Have machines make what is due, and update all whom that concerns."""
+        await self.fleet.ensure(chosen, self.targets)
+        self.overlaps = self.fleet.overlaps()
+        renewed = await self.fleet.renew(chosen, self.targets, at_once=self.at_once)
+        every = [*chosen, *await self.fleet.followers(chosen, at_once=self.at_once)]
+        self.progress.join(every)
+        if self.maps is not None:
+            await self.maps.before(every)
+        outcomes = {each.machine: each for each in await self.all(every, renewed, canary)}
+        if self.maps is not None:
+            await self.maps.after([name for name, each in outcomes.items() if each.good])
+        return {name: outcomes.get(name) for name in every}
 
     async def all(
         self, chosen: Sequence[str], renewed: Mapping[str, str], canary: int
@@ -71,7 +108,9 @@ class Rounds:
             if not away:
                 break
             await asyncio.sleep(PAUSE)
-            found |= {each.machine: each for each in await self.once(away, 0)}
+            now = await self.once(away, 0)
+            self.returned |= {each.machine for each in now if each.state != "offline"}
+            found |= {each.machine: each for each in now}
         return found
 
     async def once(self, names: Sequence[str], canary: int) -> list[Outcome]:
@@ -103,6 +142,9 @@ class Rounds:
         if shown is not None:
             self.fleet.showed(outcome.machine, shown)
         more = ", with its new host key" if shown is not None else ""
+        if self.overlaps and outcome.good and not outcome.former:
+            for id_ in self.fleet.moved(outcome.machine, self.overlaps):
+                more += f"; its next update ends the former {id_.name}"
         self.progress(outcome.machine, f"{outcome.state}{number}{more}{reason}")
 
 

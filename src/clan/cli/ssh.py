@@ -13,7 +13,7 @@ import click
 from clan.cli.ask import confirm, has_terminal
 from clan.cli.command import Command
 from clan.cli.complete import instance_names, machine_names
-from clan.cli.output import note, say, say_json, warn
+from clan.cli.output import USUAL_WIDTH, note, say, say_json, terminal_width, warn
 from clan.cli.progress import Waiting
 from clan.cli.reach import Reach, only, straight_to
 from clan.errors import ClanError
@@ -83,7 +83,7 @@ def _failing_as_ssh_does() -> Iterator[None]:
         "clan ssh admin@nas -- systemctl status",
         "clan ssh --explain --action bulk nas true",
         "clan ssh --network tor nas",
-        "clan ssh --ssh-option LocalForward=8080:localhost:80 nas",
+        "clan ssh --ssh-option 'LocalForward=8080 localhost:80' nas",
     ),
 )
 @click.argument("destination", metavar="[USER@]MACHINE", shell_complete=machine_names)
@@ -166,7 +166,8 @@ def ssh(
         if explain and as_json:
             note(json.dumps(shown.explain_json(*race, action=action)))
         elif explain:
-            note(shown.explain(*race, action=action))
+            width = terminal_width() or USUAL_WIDTH
+            note(shown.explain(*race, action=action, width=width))
         elif not quiet:
             place = f"{reached.route.network.name}, {reached.connection.address}"
             remark = reached.connection.remark

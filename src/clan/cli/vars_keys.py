@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,10 +33,6 @@ def _opened(option: str | None) -> tuple[Clan, Graph, Store]:
     clan = context.load_clan(option)
     declared = context.generators(option, clan)
     return clan, declared, Store.of(clan.directory, os.environ)
-
-
-def _name(given: str | None) -> str:
-    return given or getpass.getuser()
 
 
 @keys.command(
@@ -78,14 +73,14 @@ def list_keys(option: str | None, *, as_json: bool) -> None:
         return
     rows = [
         (
-            f"{each.name} (here)" if each.key in mine else each.name,
-            each.key,
+            each.name,
+            "you" if each.key in mine else "leaving: remove again" if each.leaving else "",
             str(len(each.logins)),
-            "leaving: remove again" if each.leaving else "",
+            each.key,
         )
         for each in admins
     ]
-    say(table(("Admin", "Key", "Logins", ""), rows, width=terminal_width()))
+    say(table(("Admin", "", "Logins", "Key"), rows, width=terminal_width()))
     if len(admins) == 1:
         warn(f"{rows[0][0]} is {SINGLE_ADMIN}")
 
@@ -109,19 +104,25 @@ def generate(option: str | None, *, name: str | None, as_json: bool) -> None:
 
     _, graph, store = _opened(option)
     path, public, made = _own_key(store)
-    first = not read_admins(store.folder)
+    admins = read_admins(store.folder)
+    first = not admins
+    known = next((each.name for each in admins.values() if each.key == public), None)
     if first:
-        add_admin(store, graph, Admin(name=_name(name), key=public, logins=_own_logins()))
+        add_admin(
+            store, graph, Admin(name=context.user_name(name), key=public, logins=_own_logins())
+        )
     if as_json:
         say_json({"path": str(path), "key": public, "made": made, "added": first})
         return
     say(f"Made the private key {path}." if made else f"Your private key is {path}.")
     say(f"Its public key is {public}")
     if first:
-        say(f"{_name(name)} is the clan's first admin.")
+        say(f"{context.user_name(name)} is the clan's first admin.")
         warn("it is the only one: `clan vars keys recovery` prints a spare, for paper")
+    elif known is not None:
+        say(f"You are the clan's admin {known}.")
     else:
-        note(f"An admin adds you: clan vars keys add {_name(name)} --key '{public}'")
+        note(f"An admin adds you: clan vars keys add {context.user_name(name)} --key '{public}'")
 
 
 def _own_key(store: Store) -> tuple[Path, str, bool]:
@@ -162,7 +163,10 @@ def _own_logins() -> tuple[str, ...]:
     ),
 )
 @click.argument("name")
-@click.option("--key", help="What to encrypt to: `age1…` or `ssh-ed25519 …` (default: yours).")
+@click.option(
+    "--key",
+    help="What to encrypt to: `age1…` or `ssh-ed25519 …` (default: yours, for the first).",
+)
 @click.option(
     "--login",
     "logins",
@@ -180,10 +184,18 @@ def add(
 
     The keys reach the machines at their next update. Run again after a crash, it goes on.
     """
-    from clan.vars.admins import Admin, login_key
+    from clan.errors import UsageError
+    from clan.vars.admins import Admin, login_key, path_of, read_admins
     from clan.vars.people import add_admin
 
     _, graph, store = _opened(option)
+    path_of(store.folder, name)  # a name that cannot be a file's is the first thing to say
+    if key is None and set(read_admins(store.folder)) - {name}:
+        raise UsageError(
+            f"only an admin can add {name}, with what {name} has for a public key",
+            hint=f"there, `clan vars keys generate` shows it; then "
+            f"`clan vars keys add {name} --key 'age1…'` here",
+        )
     public = key or _own_key(store)[1]
     lines = [line for path in logins for line in path.read_text("utf-8").splitlines()]
     wanted = tuple(login_key(line) for line in lines if line.strip() and line[0] != "#")
@@ -198,7 +210,9 @@ def _added(name: str, done: Iterable[GeneratorId], *, logins: int, as_json: bool
     if as_json:
         say_json({"added": name, "encryptedAnew": changed, "logins": logins})
         return
-    say(f"Added {name}: {len(changed)} generators' secrets are encrypted to them too.")
+    count = f"the secrets of {len(changed)} generator{'' if len(changed) == 1 else 's'}"
+    also = f"{count} are encrypted to them too" if changed else "they read every secret from now on"
+    say(f"Added {name}: {also}.")
     if logins:
         note("`clan machines update` lets them log in to the machines.")
 
@@ -237,6 +251,8 @@ def remove(option: str | None, name: str, *, yes: bool, as_json: bool) -> None:
         )
         return
     _tell_removal(done)
+    if any(each.module.name == "mesh" for each in clan.instances.values()):
+        note("Who signs the map of a mesh is apart from that: `clan mesh admins list`.")
 
 
 def _tell_removal(done: Removal) -> None:

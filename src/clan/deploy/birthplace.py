@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from clan.deploy.bundle import bundle
 from clan.deploy.remote import RemoteError
 from clan.deploy.supply import supplied
 from clan.errors import HostKeyError, UnreachableError
+from clan.model.generator import MachineKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,7 +37,11 @@ class Machines:
         remote = self.remote(machine)
 
         async def ask(supply: Supply) -> Any:
-            return await remote.program("keys", word, *supply.words, options=supply.options)
+            words = ("keys", word, *supply.words)
+            if generator.make is MachineKey.MESH:
+                # What is there may be of a clan without a mesh: it cannot make an identity.
+                return await remote.send(bundle(mesh=True), *words, options=supply.options)
+            return await remote.program(*words, options=supply.options)
 
         try:
             answer = await supplied(machine, ask, lambda text: self.say(machine, text))

@@ -1,7 +1,8 @@
 """One file that is sent to a machine: the program that runs there, and the generation as its data.
 
 It is a Python zip archive (PEP 441) of the standard library's Python alone, the same on every
-architecture, and byte for byte the same for the same generation from the same Python here.
+architecture, and byte for byte the same for the same generation from the same Python here. A
+machine in a mesh gets `clan.mesh` besides; for all others it stays as small as it can be.
 
 Beside each source lies its byte code for the Python that runs here (PEP 552, unchecked). A machine
 with the same minor version starts the program faster by a third; another one finds that the magic
@@ -30,7 +31,22 @@ if TYPE_CHECKING:
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The first moment that a zip archive can hold."""
 MAIN = b"from clan.machine.__main__ import main\n\nmain()\n"
+MAIN_WITH_MESH = b"""\
+import sys
+
+if sys.argv[1:2] == ["mesh"]:
+    from clan.mesh.__main__ import main
+
+    main(sys.argv[2:])
+else:
+    from clan.machine.__main__ import main
+
+    main()
+"""
+"""Chooses, as `clan.machine` must not import `clan.mesh`."""
 PREFIX = "generation/"
+MESH = "mesh"
+"""The kind of key by which a machine is in a mesh."""
 
 
 def bundle(
@@ -39,14 +55,17 @@ def bundle(
     token: str = "",
     former: str = "",
     static: Mapping[str, bytes] = MappingProxyType({}),
+    mesh: bool = False,
 ) -> bytes:
     """Return the archive; without a generation it is the program alone, as `install` needs it.
 
-    `token` is what will have to be shown to confirm it; an activation that `former` began has lost
-    whoever began it, and gives way. `static` are programs for the machine's architecture, as
-    NAME-VERSION.
+    The mesh's part comes with a generation that has an identity there, or if asked for. `token` is
+    what will have to be shown to confirm it; an activation that `former` began has lost whoever
+    began it, and gives way. `static` are programs for the machine's architecture, as NAME-VERSION.
     """
-    own = _program_alone()
+    if generation is not None:
+        mesh = any(key["kind"] == MESH for key in generation.manifest["keys"])
+    own = _program_alone(mesh=mesh)
     if generation is None:
         return own
     files = {"token": token.encode(), "former": former.encode()}
@@ -56,10 +75,12 @@ def bundle(
 
 
 @cache
-def program() -> Mapping[str, bytes]:
-    """Return the files of the program that runs on machines."""
-    own = resources.files("clan.machine")
-    sources = {"__main__.py": MAIN, "clan/__init__.py": b"", **_python(own, "clan/machine/")}
+def program(*, mesh: bool = False) -> Mapping[str, bytes]:
+    """Return the files of the program that runs on machines, with the mesh's part or without."""
+    main = MAIN_WITH_MESH if mesh else MAIN
+    sources = {"__main__.py": main, "clan/__init__.py": b""}
+    for part in ("machine", "mesh") if mesh else ("machine",):
+        sources |= _python(resources.files(f"clan.{part}"), f"clan/{part}/")
     return sources | {f"{name}c": _byte_code(name, text) for name, text in sources.items()}
 
 
@@ -82,8 +103,8 @@ def _byte_code(name: str, source: bytes) -> bytes:
 
 
 @cache
-def _program_alone() -> bytes:
-    return _archive(program())
+def _program_alone(*, mesh: bool) -> bytes:
+    return _archive(program(mesh=mesh))
 
 
 def _archive(files: Mapping[str, bytes], before: bytes = b"") -> bytes:

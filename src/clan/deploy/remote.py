@@ -45,9 +45,14 @@ class Ended:
     errors: bytes
 
 
+def ignore(by: Reached) -> None:
+    """Do nothing about how a machine was reached."""
+    del by
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remote:
-    """A machine that commands are run on. Each call is a login of its own."""
+    """A machine that commands are run on. Each call is a login of its own; `told` hears of it."""
 
     found: Destination
     context: Context
@@ -56,6 +61,7 @@ class Remote:
     policy: FirstContact
     warn: Callable[[str], None]
     record: Callable[[str], None]
+    told: Callable[[Reached], None] = ignore
 
     async def run(
         self,
@@ -93,7 +99,12 @@ class Remote:
             options=(*OPTIONS, *options),
             command=(command,),
         )
-        desk = Desk(ask=None, tell=capture.reached, warn=self.warn, record=self.record)
+
+        def reached(by: Reached) -> None:
+            capture.network = by.route.network.name
+            self.told(by)
+
+        desk = Desk(ask=None, tell=reached, warn=self.warn, record=self.record)
         try:
             async with asyncio.timeout(limit):
                 status = await shell(
@@ -127,7 +138,10 @@ class Remote:
 
 
 class Capture:
-    """Runs `ssh` beside others, with input of its own, and keeps what it prints."""
+    """Runs `ssh` beside others, with input of its own, and keeps what it prints.
+
+    `network` is the one that the next run is over.
+    """
 
     def __init__(self, stdin: Input) -> None:
         self.stdin = stdin
@@ -135,10 +149,6 @@ class Capture:
         self.output = b""
         self.errors = b""
         self.words: list[bytes] = []
-
-    def reached(self, by: Reached) -> None:
-        """Hear which network the next run is over."""
-        self.network = by.route.network.name
 
     async def __call__(self, words: list[str]) -> int:
         """Run the program to its end; cancelled, it is ended too."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from clan.deploy.lease import Leases
     from clan.deploy.remote import Remote
     from clan.deploy.supply import Supply
+    from clan.networks.connect import Reached
     from clan.plan.render import Generation
 
 HASHES = "cat /var/lib/clan/current/hash /var/lib/clan/confirmed/hash 2>/dev/null || true"
@@ -56,12 +57,14 @@ class Outcome:
 
     `state`: unchanged, updated, rolled back (the machine is as it was), failed (nothing was
     switched), offline (no network leads there), or unknown (it was switched, and cannot be asked).
+    `former` is whether the last login went by what was replaced, such as an old onion name.
     """
 
     machine: str
     state: str
     number: int | None = None
     reason: str | None = None
+    former: bool = False
 
     @property
     def good(self) -> bool:
@@ -141,7 +144,8 @@ class Switch:
     """One switch of one machine.
 
     `token` is what confirms it, `has` what the machine said that it has, `before` are the networks
-    over which it answered; `begun` is whether it may have begun to switch.
+    over which it answered; `begun` is whether it may have begun to switch, `former` whether the
+    last login went by what was replaced.
     """
 
     remote: Remote
@@ -151,6 +155,15 @@ class Switch:
     begun: bool = False
     has: list[str] = field(default_factory=list)
     before: set[str] = field(default_factory=set)
+    former: bool = False
+
+    def __post_init__(self) -> None:
+        """Hear of every login."""
+        self.remote = replace(self.remote, told=self.told_of)
+
+    def told_of(self, by: Reached) -> None:
+        """Hear how the machine was reached."""
+        self.former = by.connection.former
 
     async def make(self, begin: Callable[[], Awaitable[Any]]) -> Outcome:
         """Have the machine switch, and confirm it by a fresh login, or see it undone."""
@@ -258,7 +271,9 @@ class Switch:
     def ended(self, state: str, number: int | None, reason: str | None) -> Outcome:
         """Say how it ended."""
         machine = self.remote.found.machine
-        return Outcome(machine=machine, state=state, number=number, reason=reason)
+        return Outcome(
+            machine=machine, state=state, number=number, reason=reason, former=self.former
+        )
 
     async def ask_again(self, said: ClanError) -> dict[str, Any] | None:
         """Log in anew until the machine says how our activation stands; None when it never does."""

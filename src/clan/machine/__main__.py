@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clan.machine import activate, apply, firewalls, renewal, reserve, static, units
+from clan.machine import activate, apply, firewalls, keys, renewal, reserve, static, units
 from clan.machine.files import give_up_others
 from clan.machine.lacks import NOTHING, Given, lacks
 from clan.machine.layout import CONFIRMED, CURRENT, MANIFEST, PROGRAM, Layout, sync, write
@@ -106,17 +106,17 @@ def begin(
 def collect_keys(wanted: list[str], given: Given) -> dict[str, Any]:
     """Return generator -> public key for `GENERATOR=KIND` words; `+` before one makes it anew."""
     LAYOUT.prepare()
-    # They are asked for before the first generation that would bring it.
-    needed = ["wireguard-tools"]
+    words = [(word.startswith("+"), *word.lstrip("+").partition("=")[::2]) for word in wanted]
+    # They are asked for before the first generation that would bring them.
+    needed = keys.packages(kind for _, _, kind in words)
     lacking = lacks(LAYOUT, given, needed)
     if lacking is not None:
         return lacking
     install_packages(needed, given.way)
-    found = {}
-    for word in wanted:
-        generator, _, kind = word.lstrip("+").partition("=")
-        found[generator] = apply.make_key(LAYOUT, generator, kind, anew=word.startswith("+"))
-    return found
+    return {
+        generator: keys.make_key(LAYOUT, generator, kind, anew=anew)
+        for anew, generator, kind in words
+    }
 
 
 def install(packages: list[str], given: Given) -> dict[str, Any]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import pwd
 import shutil
 from typing import TYPE_CHECKING, Any
@@ -13,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 from clan.machine import blockers, firewalls, parameters, units
 from clan.machine.blocks import set_block
 from clan.machine.files import own, place_files
-from clan.machine.layout import sync
+from clan.machine.keys import choose_keys
 from clan.machine.system import StepError, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from clan.machine.layout import Layout
 
@@ -163,57 +161,3 @@ def check_units(manifest: Mapping[str, Any]) -> None:
 
 def _not_running(manifest: Mapping[str, Any]) -> list[str]:
     return [f"{name} is not running: {units.journal([name])}" for name in units.failed(manifest)]
-
-
-def choose_keys(layout: Layout, manifest: Mapping[str, Any]) -> None:
-    """Let each private key's path lead to the pair that a generation uses. Raises StepError."""
-    for key in manifest.get("keys", ()):
-        public = key["public"] or make_key(layout, key["generator"], key["kind"])
-        place = layout.root / key["path"].lstrip("/")
-        pair = place.with_name(_pair(public))
-        if not pair.exists():
-            raise StepError(
-                f"this machine does not have the private key of {public} ({key['generator']}); "
-                "`clan vars generate` asks it for one that it has"
-            )
-        draft = place.with_name(".chosen")
-        draft.unlink(missing_ok=True)
-        draft.symlink_to(pair.name)
-        draft.replace(place)
-
-
-def make_key(layout: Layout, generator: str, kind: str, *, anew: bool = False) -> str:
-    """Return the public half of a key pair that is born here; made unless there is one.
-
-    A new pair is kept beside the old ones, which are used until a generation names it.
-    """
-    if kind != "wireguard":
-        raise StepError(f"keys of kind {kind} are not known to this machine")
-    folder = layout.own / "keys" / generator
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    chosen = folder / "privatekey"
-    if chosen.exists() and not anew:
-        return _public(chosen)
-    pairs = sorted(folder.glob("*.key"), key=lambda pair: pair.stat().st_mtime)
-    if pairs and not anew:
-        return _public(pairs[-1])
-    draft = folder / ".draft"
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(run(["wg", "genkey"]))
-        file.flush()
-        os.fsync(file.fileno())
-    public = _public(draft)
-    draft.replace(folder / _pair(public))
-    sync(folder)
-    return public
-
-
-def _public(private: Path) -> str:
-    return run(["wg", "pubkey"], stdin=private.read_bytes()).strip()
-
-
-def _pair(public: str) -> str:
-    """Return the name of the file of a pair: by its public half, `/` being none in a name."""
-    return f"{public.replace('/', '_').replace('+', '-')}.key"

@@ -100,6 +100,7 @@ class Ufw(Firewall):
         if rule[0] == "forward":
             return ["route", "allow", "in", "on", rule[1], "out", "on", rule[1]]
         protocol, port, interface = rule
+        port = port.replace("-", ":")  # a range
         if interface:
             return ["allow", "in", "on", interface, "to", "any", "port", port, "proto", protocol]
         return ["allow", f"{port}/{protocol}"]

@@ -19,6 +19,8 @@ POLICY = Path("/usr/sbin/policy-rc.d")
 REFUSAL = "#!/bin/sh\n# Made by clan while it installs packages.\nexit 101\n"
 PROGRAMS = {"nftables": "nft", "wireguard-tools": "wg"}
 """Package -> a program of it, where that is not the package's name."""
+MODULES = {"python3-cryptography": "cryptography"}
+"""Package -> what it lets Python import, where it brings no program."""
 MINUTES = 900.0
 """Seconds that an installation may take."""
 
@@ -29,7 +31,7 @@ def missing(wanted: Iterable[str]) -> list[str]:
     Other systems have other names for packages, and the same for what they bring.
     """
     if not is_debian():
-        return [name for name in wanted if shutil.which(PROGRAMS.get(name, name)) is None]
+        return [name for name in wanted if not _there(name)]
     absent = []
     for name in wanted:
         try:
@@ -39,6 +41,14 @@ def missing(wanted: Iterable[str]) -> list[str]:
         if state.strip() != "installed":
             absent.append(name)
     return absent
+
+
+def _there(package: str) -> bool:
+    if package in MODULES:
+        import importlib.util
+
+        return importlib.util.find_spec(MODULES[package]) is not None
+    return shutil.which(PROGRAMS.get(package, package)) is not None
 
 
 def is_debian() -> bool:

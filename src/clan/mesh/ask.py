@@ -42,6 +42,8 @@ HOLD_SHARE = 5 / 6
 LOOK_EVERY, LONGEST_LOOK = 1.0, 30.0
 """Seconds between looks for a link that does not answer: doubles with each."""
 CALL_AFTER, CALL_EVERY = 0.3, 5.0
+LONGEST_CALL = 60.0
+"""Seconds between calls of a peer to which a detour leads: from `CALL_EVERY` on they double."""
 SUMMARY_EVERY = 10.0
 LEAST_REST = 0.005
 """Seconds between two looks at a pair at which nothing happened."""
@@ -205,16 +207,22 @@ def _measure_width(draft: Draft, standing: Standing) -> None:
 
 
 def _call(draft: Draft) -> None:
-    """Call a peer that is wanted and heard nowhere by another way."""
+    """Call a peer that is wanted by another way, if it is heard nowhere, or over a detour alone."""
     pair = draft.pair
-    if pair.doubt is None or draft.now < max(pair.doubt + CALL_AFTER, pair.called + CALL_EVERY):
-        return
     if pair.traffic + CALL_EVERY * 2 < draft.now:
         return
-    if any(s.health.heard > pair.doubt for s in draft.links.values()):
+    if pair.doubt is not None:
+        if any(s.health.heard > pair.doubt for s in draft.links.values()):
+            return
+        due, calls = max(pair.doubt + CALL_AFTER, pair.called + CALL_EVERY), 0
+    elif choose.is_detour(draft.usable):
+        due = pair.called + min(LONGEST_CALL, CALL_EVERY * 2.0 ** min(pair.calls, 16))
+        calls = pair.calls + 1
+    else:
         return
-    draft.pair = replace(pair, called=draft.now)
-    draft.actions.append(Call(peer=draft.name))
+    if draft.now >= due:
+        draft.pair = replace(pair, called=draft.now, calls=calls)
+        draft.actions.append(Call(peer=draft.name))
 
 
 def _tell(draft: Draft) -> None:

@@ -98,6 +98,13 @@ def usable(standing: Standing, desired: Desired, down: Collection[str]) -> bool:
     return uplink in desired.uplinks and uplink not in down and told
 
 
+def is_detour(standings: Iterable[Standing]) -> bool:
+    """Return whether no link leads straight to the peer, though one over the internet might."""
+    kinds = [(s.link.slot.kind, s.alive_since is not None) for s in standings]
+    straight = any(alive for kind, alive in kinds if kind in {Kind.LAN, Kind.INTERNET})
+    return not straight and (Kind.INTERNET, False) in kinds
+
+
 def shares(one: Standing, other: Standing) -> bool:
     """Return whether two links go over one uplink, here or there."""
     there = one.link.their_uplink

@@ -20,7 +20,11 @@ from clan.mesh import identity
 from clan.mesh.exchange import Desired, Peer
 from clan.mesh.hops import labels
 from clan.mesh.link import Endpoint, Kind, Link, LinkId, Uplink
+from clan.mesh.relay.seat import guess
+from clan.mesh.relay.wish import Clan, wants
 from clan.mesh.slots import inside
+from clan.mesh.tls.frames import Port
+from clan.mesh.tls.wants import loopback
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -84,6 +88,8 @@ class Known:
     """Where members' interfaces may be, by identity and id, as they say of themselves."""
     ways: Mapping[str, tuple[IPv6Address, ...]] = field(default_factory=dict)
     """Ways over several members to those who are sought or heard so, by name."""
+    relayed: Mapping[LinkId, Endpoint] = field(default_factory=dict)
+    """Where links that are relayed are registered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,18 +154,19 @@ def desire(known: Known) -> Wish:
             continue
         members[machine.name] = _member(known, machine)
         record = known.records.get(machine.identity)
-        found = list(_links(known, machine, record)) if record else []
+        found = [*_links(known, machine, record), *_relayed(known, here, machine)] if record else []
         for link, theirs in _over_members(known, over, machine, record):
             # Whoever comes that way is let in; it is looked for if there is a reason.
             if machine.name in known.ways or not found:
                 found.append((link, theirs))
             remotes[link.id] = _remote(machine, link, theirs)
         peers[machine.name] = Peer(links=tuple(link for link, _ in found))
-        if machine.addresses and any(link.slot.kind is Kind.INTERNET for link, _ in found):
+        is_known = machine.addresses or (record is not None and record.reached)
+        if is_known and any(link.slot.kind is Kind.INTERNET for link, _ in found):
             open_to_all.append(machine)
         for link, theirs in found:
             remotes[link.id] = _remote(machine, link, theirs)
-    kept = _kept(known.identity, open_to_all)
+    kept = _kept(known, open_to_all)
     peers |= {name: replace(peers[name], kept=True) for name in kept}
     return Wish(
         desired=Desired(name=here.name, peers=peers, uplinks=uplinks),
@@ -171,14 +178,20 @@ def desire(known: Known) -> Wish:
     )
 
 
-def _kept(identity: bytes, machines: Iterable[Machine]) -> tuple[str, ...]:
-    """Choose those to keep a link to, among those that the inventory says where to find.
+def _kept(known: Known, machines: Iterable[Machine]) -> tuple[str, ...]:
+    """Choose those to keep a link to, among those that can be found: relays, and who is listed.
 
-    By a hash of both identities: each machine chooses others, and always the same.
+    By a hash of both identities: each machine chooses others, and always the same. First those that
+    take streams: they are reached also where nothing but TCP 443 is.
     """
 
-    def place(machine: Machine) -> bytes:
-        return hashlib.sha256(b"clan mesh kept 1\0" + identity + machine.identity).digest()
+    def place(machine: Machine) -> tuple[bool, bytes]:
+        record = known.records.get(machine.identity)
+        both = known.identity + machine.identity
+        return (
+            record is None or record.served is None,
+            hashlib.sha256(b"clan mesh kept 1\0" + both).digest(),
+        )
 
     return tuple(each.name for each in sorted(machines, key=place)[:MOST_KEPT])
 
@@ -232,7 +245,11 @@ def _links(
         for theirs in record.interfaces:
             slot = own.slot
             fits = (theirs.kind, theirs.family, theirs.network)
-            if uplink is None or fits != (slot.kind.value, slot.family, slot.network):
+            if (
+                slot.kind is Kind.RELAY
+                or uplink is None
+                or fits != (slot.kind.value, slot.family, slot.network)
+            ):
                 continue
             # What is known for the shortest time is the likeliest: machines move.
             heard = [*_seen(sights, own.slot, theirs), *_said(known, machine, slot, theirs)]
@@ -240,8 +257,11 @@ def _links(
             endpoints = (
                 *(each.endpoint for each in heard),
                 *_listed(known, machine, uplink, slot, theirs),
+                *_reached(record, slot, theirs),
             )
             endpoints = tuple(dict.fromkeys(endpoints))[:MOST_ENDPOINTS]
+            if slot.kind is Kind.TLS:
+                endpoints = (loopback(own.id, Port(machine.identity, theirs.id)),)
             if slot.kind is Kind.LAN and not endpoints:
                 continue
             yield (
@@ -254,6 +274,22 @@ def _links(
                 ),
                 theirs,
             )
+
+
+def _relayed(
+    known: Known, here: Machine, machine: Machine
+) -> Iterator[tuple[Link, PublishedInterface]]:
+    """Yield the links by way of relays."""
+    clan = Clan.of(known.view.content.machines, known.records)
+    for own, theirs, want in wants(clan, here.name, machine.name, known.own, known.attachments):
+        link = Link(
+            id=want.link,
+            slot=own.slot,
+            their_uplink=theirs.uplink,
+            endpoints=(known.relayed.get(want.link) or guess(want),),
+            lifetime=LIFETIME,
+        )
+        yield link, theirs
 
 
 def _seen(sights: Iterable[Sight], slot: Slot, theirs: PublishedInterface) -> Iterator[Said]:
@@ -291,6 +327,13 @@ def _listed(
             continue
         if slot.kind is not Kind.LAN or any(host in net.network for net in uplink.addresses):
             yield Endpoint(host=str(host), port=port)
+
+
+def _reached(record: LinkRecord, slot: Slot, theirs: PublishedInterface) -> Iterator[Endpoint]:
+    """Yield where a peer that relays is reached from outside: most likely so by its other ports."""
+    for each in record.reached if slot.kind is Kind.INTERNET else ():
+        if ip_address(each.host).version == slot.family and theirs.port:
+            yield Endpoint(host=each.host, port=theirs.port)
 
 
 def _numeric(host: str) -> IpAddress | None:

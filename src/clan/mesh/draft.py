@@ -90,15 +90,16 @@ class Draft:
         return replace(self.pair, links=self.links)
 
     def fail(self, standing: Standing) -> None:
-        """Note that a link was lost, once more."""
+        """Note that a link was lost, once more; one that never lived was a wrong guess."""
         before = 0 if self.now - standing.failed_at > choose.FORGIVEN_AFTER else standing.failures
+        lived = standing.alive_since is not None
         self.put(
             replace(
                 standing,
                 health=replace(standing.health, flying=(), missed=0),
                 alive_since=None,
-                failures=before + 1,
-                failed_at=self.now,
+                failures=before + lived,
+                failed_at=self.now if lived else standing.failed_at,
                 tries=0,
                 looked=self.now,
             )

@@ -139,6 +139,8 @@ def _doubt(draft: Draft, path: Standing) -> None:
 def _leave(draft: Draft, path: Standing) -> bool:
     """Leave the path if another link shows that it is lost; say whether it was left."""
     pair = draft.pair
+    if _guessed_wrong(draft, path):
+        return True
     witnesses = []
     why = ""
     for other in draft.others:
@@ -158,6 +160,22 @@ def _leave(draft: Draft, path: Standing) -> bool:
     if target is None or draft.now < pair.beaten + choose.SETTLE:
         return False
     draft.leave(target, Reason.SILENT, why)
+    return True
+
+
+def _guessed_wrong(draft: Draft, path: Standing) -> bool:
+    """Leave a path that never was heard while others live; say whether it was left.
+
+    Nothing is known of what it loses, so that no number of missing probes would be proof.
+    """
+    doubt = draft.pair.doubt
+    if doubt is None or draft.now < doubt + ALL_SILENT or path.health.heard > -math.inf:
+        return False
+    alive = [s for s in draft.others if s.alive_since is not None and s.health.heard >= doubt]
+    target = choose.refuge(path, alive, draft.desired)
+    if target is None:
+        return False
+    draft.leave(target, Reason.SILENT, "it lives, and the one before never was heard")
     return True
 
 

@@ -98,6 +98,8 @@ class Pair:
     """When the choice was last said without being part of a probe."""
     called: float = -math.inf
     """When the peer was last called by another way."""
+    calls: int = 0
+    """How often in a row that was because only a detour leads to it."""
     told: float = -math.inf
     """When the summary was last sent."""
     mode: Mode = Mode.COLD

@@ -43,6 +43,8 @@ NAMES = "clan-"
 TUNNELS = frozenset({"tun", "wireguard", "ipip", "sit", "gre", "ip6tnl", "vti", "vti6", "xfrm"})
 """Kinds of interfaces that are somebody's tunnels: no LAN, and no uplink that fails on its own."""
 VERSIONS = (4, 6)
+RANKS = ("1", "2")
+"""What a slot for relays has for a network: the first of a pair's relays, or the second."""
 HOPS = Slot(uplink="hops", family=6, kind=Kind.HOPS)
 """What is behind all uplinks: the other members, where there are some to be in the middle."""
 _FAR = 1 << 62
@@ -72,6 +74,8 @@ class Own:
     def published(self) -> PublishedInterface:
         """What others are told of it."""
         private = X25519PrivateKey.from_private_bytes(self.private)
+        # Only this machine's process of streams sends anything to such an interface.
+        port = 0 if self.slot.kind is Kind.TLS else self.port
         return PublishedInterface(
             id=self.id,
             uplink=self.slot.uplink,
@@ -79,7 +83,7 @@ class Own:
             kind=self.slot.kind.value,
             network=self.slot.network,
             key=private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw),
-            port=self.port,
+            port=port,
         )
 
 
@@ -102,8 +106,13 @@ def inside(identity: bytes, interface: str) -> IPv6Address:
     return IPv6Address(b"\xfe\x80" + bytes(6) + hashlib.sha256(data).digest()[:8])
 
 
-def wanted(attachments: Iterable[Attachment]) -> list[Slot]:
+def wanted(
+    attachments: Iterable[Attachment], *, relayed: bool = False, streams: bool = False
+) -> list[Slot]:
     """Return the slots that the uplinks that work give, those of one uplink together.
+
+    `relayed` says whether there are relays: a slot is for the first of a pair's relays, and another
+    for the second, as each can fail on its own. `streams` says whether somebody takes streams.
 
     The LAN is IPv6's where the uplink has a link-local address, which no router has to hand out.
     The internet is behind a default route, for an address that is good beyond the link.
@@ -119,15 +128,30 @@ def wanted(attachments: Iterable[Attachment]) -> list[Slot]:
             of_link = any(address.is_link_local for address in usable[6])
             lan = 6 if of_link or not usable[4] else 4
             found.append(Slot(uplink=each.name, family=lan, kind=Kind.LAN))
-        for version in VERSIONS:
-            leads = any(route.to.version == version for route in each.defaults)
-            if leads and any(not address.is_link_local for address in usable[version]):
-                found.append(Slot(uplink=each.name, family=version, kind=Kind.INTERNET))
+        outside = [
+            version
+            for version in VERSIONS
+            if any(route.to.version == version for route in each.defaults)
+            and any(not address.is_link_local for address in usable[version])
+        ]
+        found += [Slot(uplink=each.name, family=v, kind=Kind.INTERNET) for v in outside]
+        if relayed and outside:
+            # With room for either version of IP outside: which it is, is the relay's to say.
+            found += [
+                Slot(uplink=each.name, family=6, kind=Kind.RELAY, network=rank) for rank in RANKS
+            ]
+        if streams and outside:
+            found.append(Slot(uplink=each.name, family=6, kind=Kind.TLS))
     return found
 
 
 def present(
-    known: Iterable[Own], attachments: Iterable[Attachment], lingering: Collection[Slot] = ()
+    known: Iterable[Own],
+    attachments: Iterable[Attachment],
+    lingering: Collection[Slot] = (),
+    *,
+    relayed: bool = False,
+    streams: bool = False,
 ) -> list[Slot]:
     """Return the slots to have now: those of `wanted`, and those of a cable that is out just now.
 
@@ -136,7 +160,7 @@ def present(
     """
     attachments = list(attachments)
     known = list(known)
-    now = wanted(attachments)
+    now = wanted(attachments, relayed=relayed, streams=streams)
     latest = max((own.seen for own in known), default=0)
     last = [own.slot for own in known if own.seen == latest and own.slot not in now]
     there = {each.name: each for each in attachments if each.kind not in TUNNELS}

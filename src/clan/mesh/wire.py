@@ -20,7 +20,8 @@ that is not zero.
 | 5 seen | family u8 (4 or 6), zero u8, port u16, address 16 bytes (IPv4: 12 zeros before it) |
 | 6 letter | length u16, a signed signal (`signal.py`), for the receiver or to be handed on |
 | 7 where | nothing: asks for a `seen` |
-| 16 neighbours | length u16, a signed list of whom a member reaches (`hops/lists.py`) |
+| 16 knock | as `seen`, then number u64: asks for a datagram there, the number twice |
+| 17 neighbours | length u16, a signed list of whom a member reaches (`hops/lists.py`) |
 
 A choice is number u32, own u32, their u32: the ids of the sender's interface and the receiver's.
 Probe flag 1: the sender has traffic for the receiver. Summary flag 1: the link can be used.
@@ -55,6 +56,7 @@ _ENTRY = struct.Struct(">IIHB")
 _LIST = struct.Struct(">BB")
 _LETTER = struct.Struct(">H")
 _SEEN = struct.Struct(">BBH16s")
+_NUMBER = struct.Struct(">Q")
 
 
 class WireError(ValueError):
@@ -165,13 +167,22 @@ class Where:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Knock:
+    """Asks for a datagram from a new port, to see whether it comes in."""
+
+    endpoint: Endpoint
+    number: int
+    """64 random bits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbours:
     """Whom a member reaches; which member, and for how long that holds, stands in it."""
 
     data: bytes
 
 
-Message = Probe | Answer | Switch | Summary | Seen | Letter | Where | Neighbours
+Message = Probe | Answer | Switch | Summary | Seen | Letter | Where | Knock | Neighbours
 
 
 def ticks(seconds: float) -> int:
@@ -212,16 +223,23 @@ def _encoded(message: Message) -> tuple[int, bytes]:
             if len(links) > MOST_LINKS:
                 raise ValueError(f"{len(links)} links in a summary, {MOST_LINKS} at most")
             return 4, _LIST.pack(len(links), _ENTRY.size) + b"".join(map(_entry, links))
+        case _:
+            return _aside(message)
+
+
+def _aside(message: Seen | Letter | Where | Knock | Neighbours) -> tuple[int, bytes]:
+    """Return the same of a message that tells nothing of links."""
+    match message:
         case Seen(endpoint=endpoint):
-            host = ip_address(endpoint.host)
-            packed = host.packed.rjust(16, b"\0")
-            return 5, _SEEN.pack(host.version, 0, endpoint.port, packed)
+            return 5, _place(endpoint)
         case Letter(data=inside) | Neighbours(data=inside):
             if len(inside) > LONGEST_LETTER:
                 raise ValueError(f"{len(inside)} bytes in a letter, {LONGEST_LETTER} at most")
-            return 6 if isinstance(message, Letter) else 16, _LETTER.pack(len(inside)) + inside
+            return 6 if isinstance(message, Letter) else 17, _LETTER.pack(len(inside)) + inside
         case Where():
             return 7, b""
+        case Knock(endpoint=endpoint, number=number):
+            return 16, _place(endpoint) + _NUMBER.pack(number)
 
 
 def decode(data: bytes) -> Message | None:
@@ -266,8 +284,8 @@ def _body(kind: int, body: bytes) -> Message | None:
     if kind == 4:  # noqa: PLR2004
         return _summary(body)
     if kind == 5:  # noqa: PLR2004
-        return _seen(body)
-    if kind in {6, 16}:
+        return Seen(endpoint=_endpoint(body))
+    if kind in {6, 17}:
         (size,) = _LETTER.unpack_from(body)
         if size > LONGEST_LETTER or _LETTER.size + size > len(body):
             raise WireError(f"a letter of {size} bytes is too long, or ends early")
@@ -275,15 +293,23 @@ def _body(kind: int, body: bytes) -> Message | None:
         return Letter(data=inside) if kind == 6 else Neighbours(data=inside)  # noqa: PLR2004
     if kind == 7:  # noqa: PLR2004
         return Where()
+    if kind == 16:  # noqa: PLR2004
+        (number,) = _NUMBER.unpack_from(body, _SEEN.size)
+        return Knock(endpoint=_endpoint(body), number=number)
     return None
 
 
-def _seen(body: bytes) -> Seen:
+def _place(endpoint: Endpoint) -> bytes:
+    host = ip_address(endpoint.host)
+    return _SEEN.pack(host.version, 0, endpoint.port, host.packed.rjust(16, b"\0"))
+
+
+def _endpoint(body: bytes) -> Endpoint:
     version, _, port, packed = _SEEN.unpack_from(body)
     if version not in {4, 6} or not port or (version == 4 and any(packed[:12])):  # noqa: PLR2004
         raise WireError("no place that anything can come from")
     host = ip_address(packed[12:] if version == 4 else packed)  # noqa: PLR2004
-    return Seen(endpoint=Endpoint(host=str(host), port=port))
+    return Endpoint(host=str(host), port=port)
 
 
 def _summary(body: bytes) -> Summary:

@@ -16,6 +16,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
+FORMER = "former"
+"""Beside values that `overlap` what they replaced: a public file that lists, a line each, the
+machines for which the replaced ones are kept. Those are the files `former.NAME`."""
+
+
+def former(name: str) -> str:
+    """Return the name under which what a file replaced is kept beside it."""
+    return f"{FORMER}.{name}"
+
+
+def is_former(name: str) -> bool:
+    """Whether a file tells of what was replaced, and is none that a generator makes."""
+    return name == FORMER or name.startswith(former(""))
+
+
 class Needed(enum.StrEnum):
     """When a machine has to have a file."""
 
@@ -82,6 +97,16 @@ class MachineKey(enum.StrEnum):
 
     WIREGUARD = "wireguard"
     """X25519 in base64, as `wg genkey` and `wg pubkey` write it."""
+    MESH = "mesh"
+    """A machine's identity in a mesh: Ed25519 in base64 (`clan.mesh.identity`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Elsewhere:
+    """Files that a command of its own keeps here, on a person's word: due until it was run."""
+
+    command: str
+    """As it is typed, `clan mesh root`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,11 +120,15 @@ class Generator:
 
     `for_life` is a value that others know the machine by, such as an address computed from a key:
     it is replaced only on request, and others must admit the machine again.
+
+    `overlaps` are machines that are reached by these values, such as the name of an onion service.
+    What is replaced is kept beside as `former.FILE`, for the module to go on with, until each of
+    those that are installed was updated, and reached without it.
     """
 
     name: str
     files: tuple[VarFile, ...]
-    make: Callable[[Inputs], Mapping[str, bytes]] | Script | MachineKey
+    make: Callable[[Inputs], Mapping[str, bytes]] | Script | MachineKey | Elsewhere
     machine: str | None = None
     prompts: tuple[Prompt, ...] = ()
     depends: tuple[str, ...] = ()
@@ -107,6 +136,7 @@ class Generator:
     inputs: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     users: tuple[str, ...] | None = None
     for_life: bool = False
+    overlaps: tuple[str, ...] = ()
 
     @property
     def born_on_machine(self) -> bool:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from clan import __version__
+from clan.errors import did_you_mean
 from clan.model.route import Jump, Network, Route
 from clan.model.target import parse_target
 
@@ -73,6 +74,12 @@ def named(clan: Clan, name: str) -> str | None:
         if machine.host_name.casefold() == host_name:
             return machine.name
     return None
+
+
+def near(clan: Clan, name: str) -> str:
+    """Return a hint for a name that means no machine: `did you mean X?`, or where they are."""
+    bare = name.removesuffix(f".{clan.meta.domain}")
+    return did_you_mean(bare, clan.machines) or "`clan machines list` shows its machines"
 
 
 def destination(clan: Clan, machine: str) -> Destination:

@@ -85,13 +85,15 @@ class Connection:
 
     `sock` is connected and non-blocking, nothing of it has been read. `address` is what it leads
     to as people write it, `rtt` the time in seconds that the first round trip took. `remark` is
-    what a person should know of how it was made.
+    what a person should know of how it was made. `former` is whether it goes by what the clan
+    has replaced, and the machine is to give up.
     """
 
     sock: socket.socket
     address: str
     rtt: float
     remark: str | None = None
+    former: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,13 +10,13 @@ import base64
 import os
 import stat
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clan.errors import ClanError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 _SECRET = "AGE-SECRET-KEY-1"  # noqa: S105 - what each begins with
 _OPENSSH = b"-----BEGIN OPENSSH PRIVATE KEY-----"
@@ -99,6 +99,11 @@ def read_identity(path: Path) -> Identity:
     if data.startswith(_OPENSSH):
         return _read_ssh(path, data)
     return _read_age(path, data)
+
+
+def identity_of(text: str) -> Identity:
+    """Return the identity that a person typed. Raises ClanError for what is none."""
+    return _read_age(Path("what was typed"), text.encode())
 
 
 def _read_age(path: Path, data: bytes) -> Identity:

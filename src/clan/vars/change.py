@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from clan.errors import ClanError
+from clan.model.generator import Elsewhere
 from clan.vars import folder
 from clan.vars.age import encrypt
 from clan.vars.folder import Kept, Meta
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 def settable(graph: Graph, text: str) -> tuple[Var, Entry, Prompt | None]:
     """Return what an id names: a file of a generator, or a prompt of it, which goes first.
 
-    Raises ClanError for what nothing declares, and for a key that is born on its machine.
+    Raises ClanError for what nothing declares, for a key that is born on its machine, and for what
+    another command makes.
     """
     prompts = {
         id_.var(prompt.name): prompt
@@ -39,6 +41,9 @@ def settable(graph: Graph, text: str) -> tuple[Var, Entry, Prompt | None]:
             hint=f"`clan vars generate --service {var.generator} --regenerate "
             f"--machine {var.machine}` has the machine make a new one",
         )
+    if isinstance(entry.generator.make, Elsewhere):
+        command = entry.generator.make.command
+        raise ClanError(f"{text} is made by a command of its own", hint=f"`{command}` makes it")
     return var, entry, prompts.get(var)
 
 

@@ -14,18 +14,19 @@ from typing import TYPE_CHECKING
 
 from clan.errors import ClanError
 from clan.model.boundary import discreet
-from clan.model.generator import Inputs, MachineKey, Script
+from clan.model.generator import Elsewhere, Inputs, MachineKey, Script, is_former
 from clan.vars import folder
 from clan.vars.age import decrypt, encrypt
 from clan.vars.birth import NotReachable
 from clan.vars.folder import Kept, Meta
+from clan.vars.former import beside
 from clan.vars.need import EVERYTHING_MISSING, Action, Request, Step, mark, missing, steps
-from clan.vars.readers import Readers, answer_key
+from clan.vars.readers import Readers, answer_key, resealed
 from clan.vars.rotation import Rotation, leave_word, of_generator, settle
 from clan.vars.sandbox import run_script
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from datetime import datetime
 
     from clan.model.generator import Prompt
@@ -43,10 +44,11 @@ class Making:
     """What making values needs of the world.
 
     `ask` returns a person's answer to a prompt of a generator, and raises ClanError when there is
-    nobody to ask; `now` is in UTC.
+    nobody to ask. With None nobody is asked, and values that are there are left due. `now` is in
+    UTC.
     """
 
-    ask: Callable[[GeneratorId, Prompt], str]
+    ask: Callable[[GeneratorId, Prompt], str] | None
     now: Callable[[], datetime]
     birthplace: Birthplace = field(default_factory=NotReachable)
 
@@ -103,7 +105,8 @@ def answered(
 ) -> dict[GeneratorId, dict[str, str]]:
     """Return the answer to each prompt: what was set before, else what a person says now.
 
-    Where nobody can be asked, raises ClanError with everything that has to be.
+    Where nobody is to be asked, what only follows another has none, and is left due. Where nobody
+    can be asked, raises ClanError with everything that has to be.
     """
     found: dict[GeneratorId, dict[str, str]] = {}
     faults: list[ClanError] = []
@@ -113,13 +116,15 @@ def answered(
         id_ = step.entry.id
         there = kept[id_]
         waiting = {} if there is None else there.answers
+        if making.ask is None and step.follows and _unanswered(step.entry, waiting):
+            continue
         given = found[id_] = {}
         for prompt in step.entry.generator.prompts:
             try:
                 if prompt.name in waiting:
                     given[prompt.name] = decrypt(waiting[prompt.name], store.identity()).decode()
                 else:
-                    given[prompt.name] = making.ask(id_, prompt)
+                    given[prompt.name] = (making.ask or _ask_nobody)(id_, prompt)
             except ClanError as fault:
                 faults.append(fault)
     if len(faults) == 1:
@@ -128,6 +133,17 @@ def answered(
         said = "\n".join(each.message for each in faults)
         raise type(faults[0])(said, hint=faults[0].hint)
     return found
+
+
+def _unanswered(entry: Entry, answers: Collection[str]) -> list[str]:
+    return [prompt.name for prompt in entry.generator.prompts if prompt.name not in answers]
+
+
+def _ask_nobody(owner: GeneratorId, prompt: Prompt) -> str:
+    raise ClanError(
+        f"{owner} asks for {prompt.name}: {prompt.description}",
+        hint="`clan vars generate` asks for it",
+    )
 
 
 async def _ask_machines(
@@ -214,6 +230,12 @@ class Workshop:
                 waiting.add(entry.id)
                 return Outcome(id=entry.id, made=False, why=f"{step.why}; it waits for {each}")
         if answers is None and entry.generator.prompts:
+            if step.follows:
+                waiting.add(entry.id)
+                kept = self.kept[entry.id] or Kept()
+                asked = ", ".join(_unanswered(entry, kept.answers))
+                why = f"{step.why}; left as it is until `clan vars generate` asks for {asked}"
+                return Outcome(id=entry.id, made=False, why=why)
             raise ClanError(f"{entry.id} was changed by another command", hint="try again")
         self.run(entry, answers or {})
         return Outcome(id=entry.id, made=True, why=step.why)
@@ -243,15 +265,16 @@ class Workshop:
         )
         make = entry.generator.make
         what = f"generator {entry.id}"
-        if isinstance(make, MachineKey):
-            raise TypeError(f"{what} is born on its machine")
+        if isinstance(make, MachineKey | Elsewhere):
+            raise TypeError(f"{what} is not made here")
         if isinstance(make, Script):
             outputs = run_script(make, inputs, what=what)
         else:
             with discreet(what):
                 outputs = dict(make(inputs))
         _refuse_others(entry, outputs)
-        self._keep(entry, self.sealed(entry, outputs))
+        after = beside(self.store, entry, self.kept[entry.id], self.sealed(entry, outputs))
+        self._keep(entry, resealed(self.readers, self.graph, entry.id, after))
 
     def sealed(self, entry: Entry, outputs: Mapping[str, bytes]) -> Kept:
         """Return new values as they are kept: secret ones encrypted to their readers."""
@@ -284,7 +307,7 @@ class Workshop:
         if kept.secrets:
             identity = self.store.identity()
             opened |= {name: decrypt(data, identity) for name, data in kept.secrets.items()}
-        return opened
+        return {name: data for name, data in opened.items() if not is_former(name)}
 
 
 def _refuse_others(entry: Entry, outputs: Mapping[str, object]) -> None:

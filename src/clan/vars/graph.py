@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from clan.errors import Fault, InventoryError, did_you_mean
 from clan.model.boundary import guarded
-from clan.model.generator import Needed
+from clan.model.generator import Needed, former, is_former
 from clan.vars.folder import META
 from clan.vars.names import SHARED, GeneratorId, is_plain
 
@@ -47,6 +47,17 @@ class Entry:
     def readers(self, file: VarFile) -> tuple[str, ...]:
         """Return the machines that a secret file is encrypted to."""
         return () if file.needed is Needed.NEVER else self.users
+
+    def readable(self) -> dict[str, VarFile]:
+        """Return by name the files that it makes, and those that they replaced."""
+        files = {file.name: file for file in self.generator.files}
+        old = {former(name): file for name, file in files.items()} if self.overlaps else {}
+        return files | old
+
+    @property
+    def overlaps(self) -> tuple[str, ...]:
+        """The machines that are reached by its values."""
+        return self.generator.overlaps
 
     def kept(self) -> tuple[VarFile, ...]:
         """Return the files that lie in the clan: all but what never leaves the machine."""
@@ -169,7 +180,9 @@ def _wrong(generator: Generator, clan: Clan) -> Iterator[str]:
 
 def _wrong_names(what: str, names: list[str]) -> Iterator[str]:
     for name in dict.fromkeys(names):
-        if not is_plain(name) or name == META:
+        if is_former(name):
+            yield f"has a {what} {name!r}, as what is replaced is called"
+        elif not is_plain(name) or name == META:
             yield f"has a {what} {name!r}: 1 to 100 letters, digits, '-', '_' and '.'"
         if names.count(name) > 1:
             yield f"has two {what}s {name!r}"

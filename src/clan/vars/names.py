@@ -84,9 +84,8 @@ def find(text: str, there: Collection[Var]) -> Var:
         names = {row[place] for row in rows}
         if part not in names:
             before = "/".join(text.split("/")[:place])
-            there_is_none = f"there is no {what} {part!r}"
             raise ClanError(
-                f"{before} has no {what} {part!r}" if before else f"{there_is_none} with vars",
+                f"{before} has no {what} {part!r}" if before else f"no {what} {part!r} has vars",
                 hint=nearest(part, names, what),
             )
         rows = [row for row in rows if row[place] == part]

@@ -14,6 +14,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from clan.model.generator import Elsewhere, is_former
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
@@ -44,6 +46,11 @@ class Step:
     """Values that are there will be others afterwards."""
     asked: bool = False
     """It was asked for, and does not only follow another."""
+
+    @property
+    def follows(self) -> bool:
+        """Whether values that are there are made again because of others, unasked."""
+        return self.replace and not self.asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,10 +135,16 @@ def _step(
     asked: bool,
 ) -> Step | None:
     there = kept.get(entry.id)
+    made = entry.generator.make
+    if isinstance(made, Elsewhere):
+        lacks = missing(entry, there) or asked
+        said = f"`{made.command}` makes it"
+        return Step(entry=entry, action=Action.DUE, why=said) if lacks else None
     run = Action.ASK if entry.generator.born_on_machine else Action.MAKE
     lacking = missing(entry, there)
     if there is None or len(lacking) == len(entry.kept()):
-        return Step(entry=entry, action=run, why="missing")
+        # A machine may have a key that the clan does not know any more.
+        return Step(entry=entry, action=run, why="missing", replace=asked and run is Action.ASK)
     if asked:
         return Step(entry=entry, action=run, why="asked for", replace=True, asked=True)
     why = next(_changed(entry, there, kept, replaced, lacking), None)
@@ -203,5 +216,5 @@ def mark(kept: Kept | None) -> str:
     if kept is None:
         return ""
     serial = "" if kept.meta is None else kept.meta.serial
-    public = sorted((name, data.hex()) for name, data in kept.files.items())
+    public = sorted((name, data.hex()) for name, data in kept.files.items() if not is_former(name))
     return hashlib.sha256(json.dumps([serial, public]).encode()).hexdigest()

@@ -15,6 +15,7 @@ from clan.system.files import write_atomic
 from clan.vars import folder
 from clan.vars.admins import FOLDER, Admin, path_of, read_admins, write_record
 from clan.vars.age import recipient
+from clan.vars.folder import Meta
 from clan.vars.generate import Workshop
 from clan.vars.names import nearest
 from clan.vars.need import mark
@@ -24,10 +25,12 @@ from clan.vars.rotation import HOST_KEY, IDENTITY, Rotation, leave_word, of_gene
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from clan.vars.folder import Kept, Meta
+    from clan.vars.folder import Kept
     from clan.vars.graph import Entry, Graph
     from clan.vars.names import GeneratorId
     from clan.vars.store import Store
+
+FOR_LIFE = "it is for life: others must admit the machine again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +53,6 @@ def add_admin(store: Store, graph: Graph, admin: Admin) -> list[GeneratorId]:
     Run again after a crash, it goes on. Raises ClanError when the name or the key is another's, or
     when this computer's admin cannot read a secret.
     """
-    path_of(store.folder, admin.name)  # a name that cannot be a file's is the first thing to say
     admin = replace(admin, key=recipient(admin.key))
     with store.locked():
         for other in read_admins(store.folder).values():
@@ -147,16 +149,15 @@ class _Departure:
         shop = self.workshop
         entry = shop.graph.entries.get(id_)
         kept = shop.kept.get(id_) or folder.load(shop.store.place_of(id_))
+        if kept is not None and entry is not None and entry.generator.born_on_machine:
+            self._leave_for_life(entry, kept)
+            return
         if kept is None or kept.meta is None:
-            if entry is not None and entry.generator.born_on_machine:
-                self._report_for_life(entry)
             return
         could_read = any(self.admin.key in keys for keys in kept.meta.recipients.values())
         if entry is None:
             if could_read:
                 self._leave(id_, kept, "nothing declares it: `clan vars prune` removes it")
-        elif entry.generator.born_on_machine:
-            self._report_for_life(entry)
         elif could_read or self._follows(entry, kept, kept.meta):
             self._replace(entry, kept)
 
@@ -169,7 +170,7 @@ class _Departure:
 
     def _replace(self, entry: Entry, kept: Kept) -> None:
         if entry.generator.for_life:
-            self._leave(entry.id, kept, "it is for life: others must admit the machine again")
+            self._leave(entry.id, kept, FOR_LIFE)
         elif entry.generator.prompts:
             self._leave(entry.id, kept, "only a person knows another value")
         else:
@@ -189,6 +190,9 @@ class _Departure:
         shop.kept[id_] = after
         self.by_hand.append((id_, why))
 
-    def _report_for_life(self, entry: Entry) -> None:
+    def _leave_for_life(self, entry: Entry, kept: Kept) -> None:
+        """Leave a machine's own key that is for life: who could log in could read it there."""
         if entry.generator.for_life and self.admin.logins:
-            self.by_hand.append((entry.id, "it is for life: others must admit the machine again"))
+            # One that came from elsewhere has no meta; an empty serial leaves its mark as it is.
+            meta = kept.meta or Meta(serial="", made=self.workshop.now)
+            self._leave(entry.id, replace(kept, meta=meta), FOR_LIFE)

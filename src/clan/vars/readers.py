@@ -123,7 +123,7 @@ def resealed(readers: Readers, graph: Graph, id_: GeneratorId, kept: Kept) -> Ke
     if meta is None:
         return kept
     entry, store = graph.entries.get(id_), readers.store
-    files = {} if entry is None else {file.name: file for file in entry.generator.files}
+    files = {} if entry is None else entry.readable()
     recipients = dict(meta.recipients)
     secrets, answers = dict(kept.secrets), dict(kept.answers)
     for name, sealed in kept.secrets.items():

@@ -71,18 +71,30 @@ def rotations(store: Store, machine: str) -> tuple[Rotation, ...]:
     return _parse(data, path)
 
 
-def generators_due(store: Store, machine: str, graph: Graph) -> tuple[GeneratorId, ...]:
-    """Return the machine's generators whose keys are to be replaced. Raises ClanError.
+def outstanding(store: Store, machine: str, graph: Graph) -> tuple[Rotation, ...]:
+    """Return what is due on a machine and can be made. Raises ClanError.
 
-    One that nothing declares any more is not due.
+    Word of a key that nothing declares now is kept: the machine may use the old one again.
     """
-    found = []
-    for each in rotations(store, machine):
-        id_ = GeneratorId(machine=machine, name=each.generator or "")
-        entry = graph.entries.get(id_)
-        if entry is not None and entry.generator.born_on_machine and each.replace:
-            found.append(id_)
-    return tuple(found)
+    return tuple(
+        each
+        for each in rotations(store, machine)
+        if each.generator is None or _born(each.generator, machine, graph)
+    )
+
+
+def generators_due(store: Store, machine: str, graph: Graph) -> tuple[GeneratorId, ...]:
+    """Return the machine's generators whose keys are to be replaced. Raises ClanError."""
+    return tuple(
+        GeneratorId(machine=machine, name=each.generator)
+        for each in outstanding(store, machine, graph)
+        if each.generator is not None and each.replace
+    )
+
+
+def _born(generator: str, machine: str, graph: Graph) -> bool:
+    entry = graph.entries.get(GeneratorId(machine=machine, name=generator))
+    return entry is not None and entry.generator.born_on_machine
 
 
 def _parse(data: bytes, path: Path) -> tuple[Rotation, ...]:

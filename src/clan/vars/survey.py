@@ -8,15 +8,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from clan.errors import ClanError
+from clan.model.generator import FORMER
 from clan.vars import folder
 from clan.vars.admins import read_admins
 from clan.vars.age import decrypt
 from clan.vars.folder import Kept
+from clan.vars.former import waiting
 from clan.vars.generate import kept_of
 from clan.vars.names import GeneratorId, is_plain, var_id
 from clan.vars.need import Action, steps
 from clan.vars.readers import Readers, answer_key, stored
-from clan.vars.rotation import rotations
+from clan.vars.rotation import outstanding
 from clan.vars.store import HOST_KEY, MACHINE_IDENTITY, PER_MACHINE, SHARED
 
 if TYPE_CHECKING:
@@ -100,6 +102,10 @@ def check(store: Store, graph: Graph, machines: Collection[str]) -> list[Finding
     for step in steps(graph, kept):
         wrong = step.action is Action.MAKE
         found.append(Finding(id=str(step.entry.id), message=step.why, wrong=wrong))
+    for id_, overlap in waiting(store, graph).items():
+        late = ", ".join(overlap.machines) or "any machine"
+        message = f"what it replaced is used too, until an update reached {late} without"
+        found.append(Finding(id=str(id_), message=message, wrong=False))
     readers = Readers.of(store)
     for id_, entry in graph.entries.items():
         there = kept[id_]
@@ -107,8 +113,8 @@ def check(store: Store, graph: Graph, machines: Collection[str]) -> list[Finding
             found += _secrets(readers, entry, there, identity)
     for machine in machines:
         found += [
-            Finding(id=machine, message=f"{each.what} is due: {each.why}", wrong=False)
-            for each in rotations(store, machine)
+            Finding(id=machine, message=f"{each.called} is due: {each.why}", wrong=False)
+            for each in outstanding(store, machine, graph)
         ]
     for path in leftovers(store, graph, machines):
         name = str(path.relative_to(store.folder))
@@ -137,7 +143,7 @@ SINGLE_ADMIN = (
 def _secrets(
     readers: Readers, entry: Entry, kept: Kept, identity: Identity | None
 ) -> Iterator[Finding]:
-    files = {file.name: file for file in entry.generator.files}
+    files = entry.readable()
     for name, sealed in kept.secrets.items():
         id_ = var_id(entry.id.var(name))
         if kept.meta is None:
@@ -171,6 +177,7 @@ def leftovers(store: Store, graph: Graph, machines: Collection[str]) -> list[Pat
             found.append(place)
         else:
             known = {file.name for file in entry.kept()}
+            known |= {FORMER, *entry.readable()} if entry.overlaps else set()
             known |= {prompt.name for prompt in entry.generator.prompts}
             found += [path for path in sorted(place.glob("*/")) if path.name not in known]
     for above in (store.folder / SHARED, *(store.folder / PER_MACHINE / m for m in machines)):

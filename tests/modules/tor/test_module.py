@@ -143,3 +143,33 @@ def test_a_line_that_would_not_be_an_authority_is_a_fault(desk: Desk) -> None:
 def test_a_test_network_without_authorities_is_a_fault(desk: Desk) -> None:
     (fault,) = desk.faults(CLAN + "[instances.tor.settings]\ntesting = true\n")
     assert fault.startswith("clan.toml:8: instances.tor.settings.testing")
+
+
+def test_what_was_replaced_goes_on_beside_what_replaces_it(desk: Desk) -> None:
+    both = Known(client_key_pub="A" * 52, former_client_key_pub="B" * 52, former="nas\n")
+    resources = plan(desk, "nas", "server", values=both)
+    found = files(resources)
+    folder = "/etc/clan/tor/tor/server"
+    assert found[f"{folder}/former.auth"].content == b"descriptor:x25519:" + b"B" * 52 + b"\n"
+    assert found[f"{folder}/former.hs_ed25519_secret_key"].content == Var(
+        machine="nas", generator="tor_tor", file="former.hs_ed25519_secret_key"
+    )
+    torrc = found[f"{folder}/torrc"].content
+    assert isinstance(torrc, bytes)
+    assert [line for line in torrc.decode().splitlines() if line.startswith("Hidden")] == [
+        "HiddenServiceDir /run/clan-tor-tor/onion",
+        "HiddenServicePort 22 127.0.0.1:22",
+        "HiddenServiceDir /run/clan-tor-tor/former.onion",
+        "HiddenServicePort 22 127.0.0.1:22",
+    ]
+    (unit,) = (each for each in resources if isinstance(each, Unit))
+    assert set(unit.restart_on) == set(found)
+    keys = Known(client_key_pub="A" * 52, former_client_key_pub="B" * 52)
+    found = files(plan(desk, "nas", "server", values=keys))
+    assert "former.auth" in " ".join(found)
+    assert "former.hs" not in " ".join(found)
+
+
+def test_both_are_kept_for_the_machines_that_they_lead_to(desk: Desk) -> None:
+    made = generators(desk)
+    assert {each.overlaps for each in made.values()} == {("nas",)}

@@ -6,7 +6,8 @@ ours. Which interfaces, ports and peers there are is not decided here.
 
     raw       before connections are tracked: a clan address comes in by the mesh or not at all.
               Datagrams to a link's port get the link's mark, so that a strict reverse-path filter
-              looks for the way back in the table of their uplink.
+              looks for the way back in the table of their uplink. The kernel's own, for IPv4,
+              does so where net.ipv4.conf.all.src_valid_mark is 1.
     output    what WireGuard sends for the mesh goes to no clan address: no mesh inside the mesh.
     input     A peer's first packet after some seconds without one, in either direction, is
               reported: so one knows who talks, and nothing is read while packets flow.
@@ -170,12 +171,13 @@ def let_in(ports: Iterable[tuple[str, int, str]], *, record: Path = OPENED) -> N
 
 
 class Watch:
-    """Says when the table was taken away: `nft flush ruleset` takes everyone's.
+    """Says when one of `tables` was taken away: `nft flush ruleset` takes everyone's.
 
     Raises OSError where the kernel has no nftables.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *tables: str) -> None:
+        self._tables = [each.encode() for each in tables or (TABLE,)]
         self._netlink = Netlink(netlink.NETFILTER, [_GROUP_OF_EVENTS])
 
     def fileno(self) -> int:
@@ -187,17 +189,19 @@ class Watch:
         self._netlink.close()
 
     def gone(self) -> bool:
-        """Whether somebody deleted the table since the last call. Raises OverrunError.
+        """Whether somebody deleted a table since the last call. Raises OverrunError.
 
         One that was replaced is not gone: it is made anew in the same step.
         """
-        gone = False
+        gone = set()
         for message in self._netlink.events():
             if message.kind in {_NEW_TABLE, _DELETE_TABLE}:
-                name = attributes(message.body[_HEAD:]).get(_TABLE_NAME, b"")
-                if name.rstrip(b"\0") == TABLE.encode():
-                    gone = message.kind == _DELETE_TABLE
-        return gone
+                name = attributes(message.body[_HEAD:]).get(_TABLE_NAME, b"").rstrip(b"\0")
+                if name in self._tables and message.kind == _DELETE_TABLE:
+                    gone.add(name)
+                else:
+                    gone.discard(name)
+        return bool(gone)
 
 
 def is_there() -> bool:

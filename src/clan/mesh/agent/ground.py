@@ -53,12 +53,18 @@ class Ground:
         interfaces: Iterable[Interface],
         attachments: Iterable[Attachment],
         ways: Mapping[str, Way],
+        *,
+        streams: int | None = None,
     ) -> None:
-        """Have all of it. Raises OSError or StepError for what cannot be had."""
-        interfaces = list(interfaces)
+        """Have all of it; `streams` is the TCP port at which TLS is taken.
+
+        Raises OSError or StepError for what cannot be had.
+        """
+        interfaces, attachments = list(interfaces), list(attachments)
         self._over = frozenset(each.index for each in interfaces if not each.uplink.index)
+        served = [("tcp", streams, each.name) for each in attachments if streams and each.works]
         # Before there is an address or a link that somebody could misuse.
-        self._shield(wish, interfaces)
+        self._shield(wish, interfaces, served)
         self._addresses(wish)
         self._kernel.settle_rules(
             marks.rules({marks.mark(e.own.number): e.uplink.index for e in _on_uplinks(interfaces)})
@@ -79,7 +85,9 @@ class Ground:
         """Note that somebody took the firewall's table away."""
         self._guard = None
 
-    def _shield(self, wish: Wish, interfaces: list[Interface]) -> None:
+    def _shield(
+        self, wish: Wish, interfaces: list[Interface], served: list[tuple[str, int, str]]
+    ) -> None:
         members = wish.peers.values()
         guard = Guard(
             prefix=self._prefix,
@@ -92,6 +100,7 @@ class Ground:
                     mark=marks.mark(each.own.number),
                 )
                 for each in sorted(_on_uplinks(interfaces), key=lambda each: each.own.number)
+                if each.own.slot.kind is not Kind.TLS
             ),
             ways=labels.prefix(self._prefix),
             over=next(
@@ -114,7 +123,7 @@ class Ground:
         if guard != self._guard:
             firewall.uphold(guard)
             self._guard = guard
-        ports = sorted({*_outside(interfaces), *_inside(interfaces)})
+        ports = sorted({*_outside(interfaces), *_inside(interfaces), *served})
         if ports != self._ports:
             firewall.let_in(ports, record=self._opened)
             self._ports = ports
@@ -184,6 +193,8 @@ def _on_uplinks(interfaces: Iterable[Interface]) -> list[Interface]:
 def _outside(interfaces: Iterable[Interface]) -> Iterator[tuple[str, int, str]]:
     """Yield what is let in by uplinks: WireGuard, and on LANs the calls and the map."""
     for each in _on_uplinks(interfaces):
+        if each.own.slot.kind is Kind.TLS:
+            continue  # nothing but the process of streams sends to it
         yield "udp", each.own.port, each.own.slot.uplink
         if each.own.slot.kind is Kind.LAN:
             yield "udp", lan.PORT, each.own.slot.uplink

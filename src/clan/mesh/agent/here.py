@@ -34,15 +34,23 @@ TRIES = 4
 
 
 class Here:
-    """This machine's; `file` is where its slots are remembered."""
+    """This machine's; `file` is where its slots are remembered.
 
-    def __init__(self, kernel: Kernel, file: Path, say: Callable[[str], None]) -> None:
+    `streams` says whether somebody in the clan takes streams.
+    """
+
+    def __init__(
+        self, kernel: Kernel, file: Path, say: Callable[[str], None], *, streams: bool = False
+    ) -> None:
         self._kernel = kernel
+        self._streams = streams
         self._file = file
         self._say = say
         self._metered: frozenset[str] = frozenset()
         self._remembered = self._read()
         self._wanted: dict[Slot, float] = {}
+        self.relayed = False
+        """Whether there are slots for relays."""
         self.attachments: tuple[Attachment, ...] = ()
         self.slots: tuple[Own, ...] = ()
         """Those in use, by their ids."""
@@ -73,7 +81,7 @@ class Here:
 
     def due(self) -> float:
         """Return when a slot stays no longer; it is in use longer, so `settle` finds out."""
-        wanted = set(slots.wanted(self.attachments))
+        wanted = set(self._slots())
         stay = [at + LINGER for slot, at in self._wanted.items() if slot not in wanted]
         return min(stay, default=math.inf)
 
@@ -82,15 +90,23 @@ class Here:
         before, self._metered = self._metered, uplinks.metered()
         return before != self._metered
 
-    def settle(self, interfaces: Interfaces, *, hops: bool) -> None:
+    def settle(self, interfaces: Interfaces, *, relayed: bool = False, hops: bool = False) -> None:
         """Have an interface for each slot that there is now. Raises OSError, StepError.
 
-        `hops` says whether there are members enough for one to be in the middle.
+        `relayed` says whether there are relays, `hops` whether there are members enough for one to
+        be in the middle.
         """
+        self.relayed = relayed
         now = time.monotonic()
-        self._wanted |= dict.fromkeys(slots.wanted(self.attachments), now)
+        self._wanted |= dict.fromkeys(self._slots(), now)
         self._wanted = {each: at for each, at in self._wanted.items() if now - at < LINGER}
-        there = slots.present(self._remembered, self.attachments, self._wanted.keys())
+        there = slots.present(
+            self._remembered,
+            self.attachments,
+            self._wanted.keys(),
+            relayed=self.relayed,
+            streams=self._streams,
+        )
         there += [slots.HOPS] if hops else []
         self._remember(slots.settle(self._remembered, there, slots.drawn()))
         for _ in range(TRIES):
@@ -103,6 +119,9 @@ class Here:
                 self._remember(slots.moved(self._remembered, fault.own, fresh.port, ()))
             else:
                 return
+
+    def _slots(self) -> list[Slot]:
+        return slots.wanted(self.attachments, relayed=self.relayed, streams=self._streams)
 
     def _remember(self, settled: tuple[Own, ...]) -> None:
         if settled != self._remembered:

@@ -178,7 +178,7 @@ class Kernel:
         return done
 
     def rules(self) -> list[Rule]:
-        """Return the rules that look a mark up, whosever they are. Raises NetlinkError."""
+        """Return all rules, whosever they are. Raises NetlinkError."""
         found = []
         for version in FAMILIES:
             found += self._netlink.ask(_GET_RULE, rtnetlink.rules_body(version), DUMP)
@@ -201,7 +201,7 @@ class Kernel:
             ("deleted", rule) for rule in there - want
         ]
         return sorted(
-            f"{word} the IPv{each.family} rule for mark {each.mark:#x}" for word, each in words
+            f"{word} the IPv{each.family} rule for mark {each.mark or 0:#x}" for word, each in words
         )
 
 

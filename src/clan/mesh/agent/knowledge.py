@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from clan.mesh import identity
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from clan.mesh.chart.accept import Verdict
     from clan.mesh.chart.content import Content, Machine
     from clan.mesh.chart.forks import View
-    from clan.mesh.chart.links import PublishedInterface
+    from clan.mesh.chart.links import PublishedInterface, Reached, Served
 
 KEEP_WITHIN, KEEP_AGAIN = 5.0, 60.0
 """Seconds until others' records are on the disk, and until that is tried again."""
@@ -110,18 +111,35 @@ class Knowledge:
             except OSError:
                 self._keep_at = now + KEEP_AGAIN
 
-    def publish(self, interfaces: Iterable[PublishedInterface], relays: Iterable[str]) -> bool:
+    @property
+    def has_relays(self) -> bool:
+        """Whether another member offers itself as a relay."""
+        others = self.content.identities - {self.key.public}
+        return any(each.reached for key, each in self.records.items() if key in others)
+
+    def publish(
+        self,
+        interfaces: Iterable[PublishedInterface],
+        relays: Iterable[str],
+        reached: Iterable[Reached] = (),
+        served: Served | None = None,
+        certificate: bytes = b"",
+    ) -> bool:
         """Sign what others are to know of this machine; say whether it is new. Raises OSError."""
         mine = self.own_record
-        interfaces, relays = tuple(interfaces), tuple(relays)
-        if mine is not None and (mine.interfaces, mine.relays) == (interfaces, relays):
-            return False
-        # Above what was told before this disk was lost, if the clock goes right.
-        serial = max((mine.serial if mine else 0) + 1, int(time.time()))
-        record = LinkRecord(
-            identity=self.key.public, serial=serial, interfaces=interfaces, relays=relays
+        told = LinkRecord(
+            identity=self.key.public,
+            # Above what was told before this disk was lost, if the clock goes right.
+            serial=max((mine.serial if mine else 0) + 1, int(time.time())),
+            interfaces=tuple(interfaces),
+            relays=tuple(relays),
+            reached=tuple(sorted(reached)),
+            served=served,
+            certificate=certificate,
         )
-        self._records.take(self.key.public, links.publish(record, self.key).raw)
+        if mine is not None and replace(told, serial=mine.serial) == mine:
+            return False
+        self._records.take(self.key.public, links.publish(told, self.key).raw)
         self.version += 1
         self._keep()
         return True

@@ -16,7 +16,7 @@ from clan.machine.system import StepError
 from clan.mesh import wire
 from clan.mesh.agent.answers import answer
 from clan.mesh.agent.diary import Diary
-from clan.mesh.agent.firewall import GROUP, Watch
+from clan.mesh.agent.firewall import GROUP, TABLE, Watch
 from clan.mesh.agent.gossip import Gossip
 from clan.mesh.agent.here import Here
 from clan.mesh.agent.interfaces import Interfaces
@@ -25,9 +25,12 @@ from clan.mesh.agent.knowledge import Knowledge
 from clan.mesh.agent.nearby import Nearby
 from clan.mesh.agent.netlink import OverrunError
 from clan.mesh.agent.nflog import FirstPackets
+from clan.mesh.agent.outside import Outside
+from clan.mesh.agent.relayed import Relayed
 from clan.mesh.agent.report import Scene
 from clan.mesh.agent.signals import Signals
 from clan.mesh.agent.status import Status
+from clan.mesh.agent.streams import Streams
 from clan.mesh.agent.upkeep import Upkeep
 from clan.mesh.exchange import (
     Call,
@@ -46,6 +49,7 @@ from clan.mesh.exchange import (
 from clan.mesh.hops import labels
 from clan.mesh.hops.guide import Guide
 from clan.mesh.pair import Pair
+from clan.mesh.relay.table import TABLE as RELAY_TABLE
 from clan.mesh.step import State, step
 from clan.mesh.wire import Answer
 
@@ -84,16 +88,19 @@ class Agent:
         self.known = Knowledge(setting)
         self._kernel = Kernel()
         self._events = Events()
-        self._watch = Watch()
+        self._watch = Watch(TABLE, RELAY_TABLE)
         self._first = FirstPackets(GROUP)
-        self._here = Here(self._kernel, setting.state / "slots", say)
+        has_streams = setting.tls is not None
+        self._here = Here(self._kernel, setting.state / "slots", say, streams=has_streams)
         self._interfaces = Interfaces(self._kernel, self.known.key.public, say)
         self._nearby = Nearby(self.known, say)
         self._status = Status(setting.socket)
         self.diary = Diary(setting)
         self._state = State()
         self._gossip = Gossip(self.known, say)
-        self._signals = Signals(self.known, self._here, self._interfaces, say)
+        self._outside = Outside(setting.line, self.known, self._here, say)
+        self._signals = Signals(self.known, self._here, self._interfaces, self._outside, say)
+        self._relayed = Relayed(setting, self.known, self._here, self._interfaces, say)
         self._guide = Guide(self.known, self._interfaces, say, transit=setting.transit)
         self._upkeep = Upkeep(
             setting,
@@ -103,8 +110,10 @@ class Agent:
             interfaces=self._interfaces,
             nearby=self._nearby,
             signals=self._signals,
+            relayed=self._relayed,
             guide=self._guide,
         )
+        self._streams = Streams(setting, self.known, self._here, say)
         self._seen = self._versions()
         self._observed: list[Event] = []
         self._look_at = -math.inf
@@ -120,7 +129,9 @@ class Agent:
         self._nearby.close()
         self._gossip.close()
         self.diary.close()
-        for each in (self._events, self._watch, self._first, self._status, self._kernel):
+        self._outside.close()
+        self._status.close()
+        for each in (self._events, self._watch, self._first, self._relayed, self._kernel):
             each.close()
 
     def start(self) -> None:
@@ -150,17 +161,20 @@ class Agent:
         """Wait until something can be read or is due; return what can be read."""
         readers: list[_Readable] = [self._events, self._watch, self._first, self._status]
         readers += [each.prober for each in self._interfaces.up.values()]
+        readers += self._relayed.sockets()
         poll = select.poll()
         for each in readers:
             poll.register(each.fileno(), select.POLLIN)
-        for descriptor, events in (*self._nearby.sockets(), *self._gossip.sockets()):
+        parts = (self._nearby, self._gossip, self._outside)
+        for descriptor, events in (pair for each in parts for pair in each.sockets()):
             poll.register(descriptor, events)
         due = min(
             self._state.wake,
             self._look_at,
             self._wish_at,
             self.known.due(),
-            *(each.due() for each in (self._nearby, self._gossip, self._signals, self._guide)),
+            *(each.due() for each in (*parts, self._signals, self._relayed, self._streams)),
+            self._guide.due(),
         )
         left = max(0.0, due - time.monotonic())
         # Rounded up: woken a little too early, it would ask and find nothing to do.
@@ -179,11 +193,9 @@ class Agent:
             if self._events.fileno() in readable and self._is_news():
                 self._look_soon(now)
             if self._watch.fileno() in readable and self._watch.gone():
-                self._upkeep.forget_guard()
-                self._look_soon(now)
+                self._forget_tables(now)
         except OverrunError:
-            self._upkeep.forget_guard()
-            self._look_soon(now)
+            self._forget_tables(now)
         if self._first.fileno() in readable:
             self._told(self._first.addresses(), now)
         if self._nearby.hear(readable, now):
@@ -192,6 +204,12 @@ class Agent:
         self._nearby.called.clear()
         if self._status.fileno() in readable:
             self._status.turn(partial(answer, self))
+
+    def _forget_tables(self, now: float) -> None:
+        """Have the firewall's tables made anew: somebody took one away, or may have."""
+        self._upkeep.forget_guard()
+        self._relayed.forget_table()
+        self._look_soon(now)
 
     def _is_news(self) -> bool:
         """Whether a change is somebody else's doing, and so may matter."""
@@ -247,7 +265,11 @@ class Agent:
             self._observed += self._here.look(self._looked)
             if not first:
                 self._decide()  # what is lost is left before anything else is done
-            self._here.settle(self._interfaces, hops=labels.may_be(self.known.content.identities))
+            self._here.settle(
+                self._interfaces,
+                relayed=self.known.has_relays,
+                hops=labels.may_be(self.known.content.identities),
+            )
             self._nearby.settle(
                 self._here.attachments, self._here.slots, self._here.moved, self._looked
             )
@@ -273,19 +295,20 @@ class Agent:
 
     def _wish_again(self, now: float) -> None:
         self._wish_at, self._wished = math.inf, now
-        wish = self._upkeep.desire()
-        if wish == self._wish:
-            return
         try:
-            self._upkeep.settle(wish, self._state.pairs)
+            self._upkeep.again(self._state.pairs)
         except (OSError, StepError):
             self._look_soon(now)  # which says what is the matter
 
     def _tell(self, readable: set[int], now: float) -> None:
         """Go on with what is told and asked, and have what follows from what is new."""
+        self._outside.turn(readable, self._signals.here(), now)
         self._gossip.turn(self._interfaces.up, readable, now)
         self._signals.turn(self._wish, self._state.pairs, now)
         self._guide.turn(self._wish, self._state.pairs, now)
+        self._observed += self._relayed.turn(readable, self._state.pairs, now)
+        if self._here.relayed != self.known.has_relays:
+            self._look_soon(now)
         versions = self._versions()
         if versions != self._seen:
             before, self._seen = self._seen, versions
@@ -304,14 +327,15 @@ class Agent:
         for each in (self._signals.observed, self._guide.observed):
             self._observed += each
             each.clear()
+        self._observed += self._streams.turn(self._wish, self._state.pairs, now)
         self._decide()
         self._gossip.follow(self._wish, self._state, self._interfaces.up, now)
         self._nearby.turn(now)
 
-    def _versions(self) -> tuple[int, ...]:
+    def _versions(self) -> tuple[object, ...]:
         """Return what changes with what is known of others; first, with the map."""
-        versions = self.known.version, self._signals.version, self._guide.version
-        return self.known.maps, *versions
+        parts = (self.known, self._signals, self._relayed, self._guide)
+        return self.known.maps, *(each.version for each in parts)
 
     # What is to be done.
 
@@ -339,7 +363,7 @@ class Agent:
                 case SetRoute(peer=peer, link=link, mtu=mtu):
                     self._upkeep.lead(peer, link, mtu)
                 case SetEndpoint(link=link, endpoint=endpoint):
-                    self._interfaces.look(link, endpoint)
+                    self._relayed.look(link, endpoint, time.monotonic())
                 case SetKeepalive(link=link, every=every):
                     self._interfaces.hold(link, every)
                 case ReadCounters(link=link):
@@ -372,6 +396,8 @@ class Agent:
             attachments=self._here.attachments,
             slots=self._here.slots,
             seen=self._signals.seen(),
+            mapped=self._outside.mapped,
+            verified=self._outside.verified,
             endpoints=self._interfaces.endpoints(),
             has=self._gossip.has,
             why=self.diary.why,

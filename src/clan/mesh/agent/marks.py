@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from clan.mesh.agent.rtnetlink import Rule
+from clan.mesh.agent.rtnetlink import PROTOCOL, Rule
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 FIRST = 0x0C1A0000
 MASK = 0xFFFFFF00
@@ -22,7 +22,7 @@ _MOST = 0xFF
 TABLES = 49_000_000
 """The table of an uplink is this and its interface's index."""
 PRIORITY = 4900
-"""Of our rules: before Tailscale's (5210) and wg-quick's (32765), which would catch it all."""
+"""Of our rules, at most: before Tailscale's (5210)."""
 
 _FAMILIES = (4, 6)
 
@@ -39,10 +39,18 @@ def table(uplink: int) -> int:
     return TABLES + uplink
 
 
-def rules(uplinks: Mapping[int, int]) -> set[Rule]:
-    """Return the rules that lead each mark to the table of its uplink, given by its index."""
+def rules(uplinks: Mapping[int, int], there: Iterable[Rule] = ()) -> set[Rule]:
+    """Return the rules that lead each mark to the table of its uplink, given by its index.
+
+    They come before all others of those that are `there` but the kernel's first. A rule that is
+    made without a priority, as wg-quick's for a full tunnel, gets one before all others, and would
+    catch the mesh's datagrams: then ours have to move. To be at 0 from the start is no way out, as
+    the two rules of wg-quick would then be in the wrong order.
+    """
+    others = [rule.priority for rule in there if rule.protocol != PROTOCOL and rule.priority > 0]
+    first = max(1, min([PRIORITY, *(priority - 1 for priority in others)]))
     return {
-        Rule(family=family, priority=PRIORITY, mark=mark, table=table(index))
+        Rule(family=family, priority=first, mark=mark, table=table(index))
         for mark, index in uplinks.items()
         for family in _FAMILIES
     }

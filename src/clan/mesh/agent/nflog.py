@@ -1,12 +1,14 @@
-"""Reads what nftables reports by a log group: who talks to whom.
+"""Reads what nftables reports by a log group: who talks to whom, or whole packets.
 
-It owns the reader's half of nfnetlink_log (linux/netfilter/nfnetlink_log.h). Only the head of a
-packet is handed over, and only its addresses are looked at.
+It owns the reader's half of nfnetlink_log (linux/netfilter/nfnetlink_log.h). Of first packets only
+the head is handed over, and only its addresses are looked at.
 """
 
 from __future__ import annotations
 
+import contextlib
 import struct
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
@@ -20,21 +22,32 @@ _LOG = 4
 _PACKET, _CONFIGURE = _LOG << 8, _LOG << 8 | 1
 _COMMAND, _MODE, _THRESHOLD = 1, 2, 5
 _BIND = b"\x01"
-_PAYLOAD = 9
+_INTERFACE, _PAYLOAD = 4, 9
 _COPY_PACKET = 2
 _HEAD = struct.Struct("!BBH")
 """struct nfgenmsg: family, version, group."""
 _IPV4_HEAD, _IPV6_HEAD = 20, 40
 
 
-class FirstPackets:
-    """The packets that a log group reports. Raises NetlinkError: EBUSY where another reads it."""
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """A packet from its IP header on, and the index of the interface that it came in by, or 0."""
 
-    def __init__(self, group: int) -> None:
+    data: bytes
+    interface: int
+
+
+class LogGroup:
+    """The packets that a log group reports, `longest` bytes of each.
+
+    Raises NetlinkError: EBUSY where another reads it.
+    """
+
+    def __init__(self, group: int, longest: int) -> None:
         self._netlink = Netlink(netlink.NETFILTER)
         try:
             self._set(group, attribute(_COMMAND, _BIND))
-            self._set(group, attribute(_MODE, struct.pack("!IBB", _IPV6_HEAD, _COPY_PACKET, 0)))
+            self._set(group, attribute(_MODE, struct.pack("!IBB", longest, _COPY_PACKET, 0)))
             self._set(group, attribute(_THRESHOLD, struct.pack("!I", 1)))  # each at once
         except BaseException:
             self._netlink.close()
@@ -51,24 +64,37 @@ class FirstPackets:
         """Read no more; packets pass as before."""
         self._netlink.close()
 
+    def packets(self) -> list[Packet]:
+        """Return what was reported since the last call; some may be lost if that was long ago."""
+        found: list[Packet] = []
+        with contextlib.suppress(OverrunError):
+            for message in self._netlink.events():
+                if message.kind == _PACKET:
+                    told = attributes(message.body[_HEAD.size :])
+                    index = int.from_bytes(told.get(_INTERFACE, b""), "big")
+                    found.append(Packet(told.get(_PAYLOAD, b""), index))
+        return found
+
+
+class FirstPackets(LogGroup):
+    """Who talks to whom; who still talks is reported again, so none is lost for long."""
+
+    def __init__(self, group: int) -> None:
+        super().__init__(group, _IPV6_HEAD)
+
     def addresses(self) -> list[IPv4Address | IPv6Address]:
         """Return the addresses in packets that were reported since the last call, each once.
 
         They are those of both ends.
         """
         found: dict[IPv4Address | IPv6Address, None] = {}
-        try:
-            for message in self._netlink.events():
-                if message.kind == _PACKET:
-                    found |= dict.fromkeys(_ends(message.body[_HEAD.size :]))
-        except OverrunError:
-            pass  # who still talks is reported again
+        for packet in self.packets():
+            found |= dict.fromkeys(_ends(packet.data))
         return list(found)
 
 
-def _ends(body: bytes) -> Iterator[IPv4Address | IPv6Address]:
+def _ends(packet: bytes) -> Iterator[IPv4Address | IPv6Address]:
     """Yield a packet's source and destination (RFC 791, section 3.1; RFC 8200, section 3)."""
-    packet = attributes(body).get(_PAYLOAD, b"")
     version = packet[0] >> 4 if packet else 0
     if version == 6 and len(packet) >= _IPV6_HEAD:  # noqa: PLR2004
         yield from (ip_address(packet[8:24]), ip_address(packet[24:40]))

@@ -37,6 +37,10 @@ class Scene:
     slots: tuple[Own, ...]
     seen: Mapping[str, tuple[Endpoint, ...]]
     """Where others see this machine's interfaces, by their ids."""
+    mapped: Mapping[str, Endpoint]
+    """Where routers say that they lead to them."""
+    verified: frozenset[str]
+    """Those of them that a member reached there."""
     endpoints: Mapping[LinkId, Endpoint]
     """Where WireGuard sends to on each link."""
     has: Mapping[bytes, tuple[int, int]]
@@ -95,6 +99,7 @@ def peer(name: str, scene: Scene) -> dict[str, Any]:
 
 
 def _interface(own: Own, scene: Scene) -> dict[str, Any]:
+    mapped = scene.mapped.get(own.id)
     return {
         "id": own.id,
         "name": own.interface,
@@ -104,6 +109,8 @@ def _interface(own: Own, scene: Scene) -> dict[str, Any]:
         "network": own.slot.network,
         "port": own.port,
         "seen": [_written(each) for each in scene.seen.get(own.id, ())],
+        "mapped": _written(mapped) if mapped else None,
+        "verified": own.id in scene.verified,
     }
 
 

@@ -68,7 +68,7 @@ _UNUSABLE = _TENTATIVE | 0x8
 """An address that is being looked for on the LAN, or was found there."""
 _CLONED, _ONLINK = 0x200, 0x4
 _HOST, _LINK_SCOPE = 254, 253
-_TO_TABLE = 1
+_TO_TABLE, _INVERTED = 1, 0x2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,11 +120,14 @@ class Route:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """What carries a mark is looked up in a table. `family` is 4 or 6; lower priorities first."""
+    """What carries a mark is looked up in a table. `family` is 4 or 6; lower priorities first.
+
+    A mark of None is that of others' rules, which look at something else, or do something else.
+    """
 
     family: int
     priority: int
-    mark: int
+    mark: int | None
     table: int
     mask: int = 0xFFFFFFFF
     protocol: int = PROTOCOL
@@ -314,12 +317,12 @@ def _gateway(found: Mapping[int, bytes]) -> IpAddress | None:
 
 
 def rule_body(rule: Rule) -> bytes:
-    """Return what makes or deletes a rule."""
+    """Return what makes or deletes a rule that has a mark."""
     head = _ROUTE.pack(FAMILIES[rule.family], 0, 0, 0, 0, 0, 0, _TO_TABLE, 0)
     return head + b"".join(
         (
             attribute(_FRA_PRIORITY, struct.pack("=I", rule.priority)),
-            attribute(_FRA_MARK, struct.pack("=I", rule.mark)),
+            attribute(_FRA_MARK, struct.pack("=I", rule.mark or 0)),
             attribute(_FRA_MASK, struct.pack("=I", rule.mask)),
             attribute(_FRA_TABLE, struct.pack("=I", rule.table)),
             attribute(_FRA_PROTOCOL, bytes([rule.protocol])),
@@ -333,15 +336,16 @@ def rules_body(version: int) -> bytes:
 
 
 def read_rule(body: bytes) -> Rule | None:
-    """Read a rule; None for one that does not look a mark up in a table."""
-    family, _, _, _, table, _, _, action, _ = _ROUTE.unpack_from(body)
+    """Read a rule; None for one that is not of IP."""
+    family, _, _, _, table, _, _, action, flags = _ROUTE.unpack_from(body)
     found = attributes(body[_ROUTE.size :])
-    if family not in _VERSIONS or action != _TO_TABLE or _FRA_MARK not in found:
+    by_mark = _FRA_MARK in found and action == _TO_TABLE and not flags & _INVERTED
+    if family not in _VERSIONS:
         return None
     return Rule(
         family=_VERSIONS[family],
         priority=_number(found, _FRA_PRIORITY),
-        mark=_number(found, _FRA_MARK),
+        mark=_number(found, _FRA_MARK) if by_mark else None,
         mask=_number(found, _FRA_MASK),
         table=_number(found, _FRA_TABLE) or table,
         protocol=found.get(_FRA_PROTOCOL, b"\0")[0],

@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from clan.mesh import signal, wire
+from clan.mesh.agent import knocks
 from clan.mesh.agent.reach import way
 from clan.mesh.desire import Said
 from clan.mesh.errors import MeshError
 from clan.mesh.exchange import Called
 from clan.mesh.link import Endpoint, Kind
 from clan.mesh.signal import Place, Signal
-from clan.mesh.wire import Letter, Seen, Where
+from clan.mesh.wire import Knock, Letter, Seen, Where
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from clan.mesh.agent.here import Here
     from clan.mesh.agent.interfaces import Interfaces
     from clan.mesh.agent.knowledge import Knowledge
+    from clan.mesh.agent.outside import Outside
     from clan.mesh.desire import Wish
     from clan.mesh.link import LinkId
     from clan.mesh.pair import Pair
@@ -43,7 +45,7 @@ AGAIN = (0.25, 0.75, 1.5, 3.0)
 it on may have to wake first, or this machine to learn where it is seen."""
 MOST_IN_A_ROW, PER_SECOND = 20, 2.0
 """Signals of one sender that are looked at: so many at once, and then so many a second."""
-MOST_PLACES = 2
+MOST_PLACES = 3
 """Places at which one interface is held to be."""
 GOOD_FOR = 600.0
 """Seconds that a place is tried for."""
@@ -70,11 +72,13 @@ class Signals:
         known: Knowledge,
         here: Here,
         interfaces: Interfaces,
+        outside: Outside,
         say: Callable[[str], None],
     ) -> None:
         self._known = known
         self._here = here
         self._interfaces = interfaces
+        self._outside = outside
         self._say = say
         self._own: dict[str, list[Said]] = {}
         self._others: dict[tuple[bytes, str], list[Said]] = {}
@@ -132,6 +136,10 @@ class Signals:
                 return True
             case Seen():
                 return True
+            case Knock():
+                if self._may(wish.peers[link.peer].identity, now):
+                    knocks.knock(message)
+                return True
             case Letter(data=data):
                 self._letter(link, data, wish, pairs, now)
                 return True
@@ -143,10 +151,21 @@ class Signals:
         self.observed += [Called(peer=name, at=now) for name in keeps if name in pairs]
         self._ask_all(wish, pairs, now)
         self._give(peer, wish, pairs, now)
+        if peer in wish.peers:
+            self._outside.beacon.want(wish.peers[peer].identity, now)
         self._calls[peer] = _Calling(since=now, again=[now + after for after in AGAIN])
 
     def turn(self, wish: Wish, pairs: Mapping[str, Pair], now: float) -> None:
-        """Give signals anew where it is time to."""
+        """Give signals anew where it is time to, and take in what was found without."""
+        while self._outside.beacon.heard:
+            said = self._outside.beacon.heard.pop()
+            if said.number > self._numbers.get(said.sender, 0):
+                self._note(said, now)
+        # A server whose place all know is outside of whatever router this machine is behind.
+        ways = [link for name in wish.kept if name in pairs and (link := way(pairs[name], now))]
+        if ways:
+            for endpoint, number in self._outside.knocks(now):
+                self._send(ways[0], Knock(endpoint=endpoint, number=number))
         for peer, call in list(self._calls.items()):
             if call.again[0] > now:
                 continue
@@ -182,13 +201,19 @@ class Signals:
             to=identity,
             number=time.time_ns() // 1_000_000,
             answers=answers,
-            places=tuple(self._places_here())[: signal.MOST],
+            places=tuple(self.here())[: signal.MOST],
         )
         return Letter(data=signal.write(said, self._known.key))
 
-    def _places_here(self) -> Iterator[Place]:
-        """Yield where this machine's interfaces are, as others see them, then as it does itself."""
+    def here(self) -> Iterator[Place]:
+        """Yield where this machine's interfaces are.
+
+        As routers say, who let in anybody there; as others see them; as this machine does itself.
+        """
         internet = [own for own in self._here.slots if own.slot.kind is Kind.INTERNET]
+        for own in internet:
+            if own.id in self._outside.mapped:
+                yield Place(interface=own.id, endpoint=self._outside.mapped[own.id])
         for own in internet:
             for seen in self._own.get(own.id, []):
                 yield Place(interface=own.id, endpoint=seen.endpoint)
@@ -225,15 +250,18 @@ class Signals:
         # The same one comes by several members.
         if self._numbers.get(said.sender) == said.number:
             return
+        self._note(said, now)
+        self.observed.append(Called(peer=sender, at=now))
+        if not said.answers:
+            self._send(link, self._letter_to(said.sender, answers=True))
+
+    def _note(self, said: Signal, now: float) -> None:
         self._numbers[said.sender] = said.number
         for place in reversed(said.places):
             key = (said.sender, place.interface)
             if len(self._others) < MOST_SEEN or key in self._others:
                 self._others[key] = _with(self._others.get(key, []), place.endpoint, now)
         self.version += 1
-        self.observed.append(Called(peer=sender, at=now))
-        if not said.answers:
-            self._send(link, self._letter_to(said.sender, answers=True))
 
     def _may(self, sender: bytes, now: float) -> bool:
         """Say whether another letter from somebody is looked at now."""

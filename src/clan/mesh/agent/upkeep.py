@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from clan.mesh.agent.ground import Ground, Way
 from clan.mesh.desire import Known, Wish, desire
 from clan.mesh.exchange import Desired
+from clan.mesh.places import OPENED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from clan.mesh.agent.kernel import Kernel
     from clan.mesh.agent.knowledge import Knowledge
     from clan.mesh.agent.nearby import Nearby
+    from clan.mesh.agent.relayed import Relayed
     from clan.mesh.agent.setting import Setting
     from clan.mesh.agent.signals import Signals
     from clan.mesh.hops.guide import Guide
@@ -41,6 +43,7 @@ class Upkeep:
         interfaces: Interfaces,
         nearby: Nearby,
         signals: Signals,
+        relayed: Relayed,
         guide: Guide,
     ) -> None:
         self._known = known
@@ -48,8 +51,16 @@ class Upkeep:
         self._interfaces = interfaces
         self._nearby = nearby
         self._signals = signals
+        self._relayed = relayed
         self._guide = guide
-        self._ground = Ground(kernel, setting.prefix, setting.state / "opened.json")
+        self._ground = Ground(kernel, setting.prefix, setting.state / OPENED)
+        self._served = setting.tls.served if setting.tls else None
+        self._certificate = b""
+        if self._served is not None and not self._served.name:
+            # Imported here: who ends no TLS does without.
+            from clan.mesh.tls import certificate
+
+            self._certificate = certificate.born(setting.state).hash
         self.wish = Wish(desired=Desired(name=""))
 
     def desire(self) -> Wish:
@@ -64,6 +75,7 @@ class Upkeep:
                 attachments=self._here.attachments,
                 sights=self._nearby.sights,
                 places=self._signals.places(time.monotonic()),
+                relayed=self._relayed.endpoints(),
                 ways=self._guide.found,
             )
         )
@@ -86,10 +98,26 @@ class Upkeep:
             for name, path in paths.items()
             if path.own in up
         }
-        self._ground.settle(wish, up.values(), self._here.attachments, ways)
+        streams = self._served.port if self._certificate and self._served else None
+        self._ground.settle(wish, up.values(), self._here.attachments, ways, streams=streams)
         self._guide.settle(wish)
-        # What others are to know of this machine's interfaces, when that has changed.
-        if self._known.publish((own.published for own in self._here.slots), wish.kept):
+        self._publish()
+
+    def again(self, pairs: Mapping[str, Pair]) -> None:
+        """Have what follows from something new about others. Raises OSError, StepError."""
+        wish = self.desire()
+        if wish == self.wish:
+            self._publish()
+        else:
+            self.settle(wish, pairs)
+
+    def _publish(self) -> None:
+        """Tell others of this machine's interfaces, when that has changed. Raises OSError."""
+        interfaces = (own.published for own in self._here.slots)
+        reached = self._relayed.reached
+        if self._known.publish(
+            interfaces, self.wish.kept, reached, self._served, self._certificate
+        ):
             self._nearby.ask(time.monotonic())
 
     def lead(self, peer: str, link: LinkId, mtu: int) -> None:

@@ -85,6 +85,11 @@ class Fields:
         """Take bytes, so many at least and at most."""
         return bytes_of(self._take(name, str), least, most, f"{self._what}: {name}")
 
+    def record(self, name: str) -> dict[str, Any]:
+        """Take a record."""
+        value: dict[str, Any] = self._take(name, dict)
+        return value
+
     def several(self, name: str, most: int) -> list[Any]:
         """Take a list of at most so many."""
         value: list[Any] = self._take(name, list)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Any
 
 from clan.mesh.chart import signed
-from clan.mesh.chart.canonical import Fields, base64_of, check, decode, encode
+from clan.mesh.chart.canonical import Fields, base64_of, check, decode, encode, row
 from clan.mesh.errors import MeshError
 from clan.mesh.identity import SIZE, Key
 
@@ -22,9 +23,13 @@ LARGEST = 16384
 MOST = 64
 """Interfaces of one machine."""
 MOST_RELAYS = 4
+MOST_REACHED = 4
 HIGHEST = (1 << 63) - 1
 KINDS = ("hops", "internet", "lan", "overlay", "relay", "tls")
+_LAST_PORT = 65535 - 63
 _ID = re.compile(r"[0-9a-f]{8}")
+_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
+_PATH = re.compile(r"/[!-~]{0,1023}")
 _PLAIN = re.compile(r"[!-~]*")
 """What an interface or an instance may be called: ASCII that can be seen, no space."""
 
@@ -51,6 +56,28 @@ class PublishedInterface:
     """UDP port that it listens on; 0 if nothing is to be sent there."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Reached:
+    """A place from which a machine is reached from outside, as another member has verified."""
+
+    host: str
+    """A numeric address."""
+    port: int
+    """The UDP port there that is the first of those that it relays at."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """Where a machine takes streams of TLS."""
+
+    port: int
+    """TCP, at any of the addresses that lead to it, or at `name`."""
+    name: str = ""
+    """Of the web server in front, which ends TLS; empty without one."""
+    path: str = ""
+    """Under which that passes streams on; empty without one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkRecord:
     """All that a machine says of its interfaces."""
@@ -60,8 +87,12 @@ class LinkRecord:
     interfaces: tuple[PublishedInterface, ...] = ()
     relays: tuple[str, ...] = ()
     """Names of the machines that it keeps a link to for being relayed, the better first."""
+    reached: tuple[Reached, ...] = ()
+    """Where it offers to relay, in order; empty if it does not."""
     certificate: bytes = b""
-    """SHA-256 of its certificate, if it relays TLS; else empty."""
+    """SHA-256 of its certificate, if it ends TLS itself; else empty."""
+    served: Served | None = None
+    """Where it takes streams; None if it does not."""
     raw: bytes = field(default=b"", repr=False, compare=False)
     """As it was signed; empty while it is not."""
 
@@ -82,7 +113,9 @@ def read(data: bytes, identity: bytes) -> LinkRecord:
         serial=fields.number("serial", 1, HIGHEST),
         interfaces=tuple(_interface(each) for each in fields.several("interfaces", MOST)),
         relays=fields.texts("relays", MOST_RELAYS, 63),
+        reached=tuple(_reached(each) for each in fields.several("reached", MOST_REACHED)),
         certificate=fields.data("certificate", 0, SIZE),
+        served=next((_served(each) for each in fields.several("served", 1)), None),
         raw=data,
     )
     fields.end()
@@ -112,12 +145,35 @@ def serial(raw: bytes) -> int:
 def _check(record: LinkRecord, what: str) -> None:
     if len(record.certificate) not in {0, SIZE}:
         raise MeshError(f"{what}: a certificate's hash has 32 bytes")
+    if bool(record.certificate) != (record.served is not None and not record.served.name):
+        raise MeshError(f"{what}: who takes streams without a web server has a certificate")
     ids = [each.id for each in record.interfaces]
     if ids != sorted(set(ids)):
         raise MeshError(f"{what}: its interfaces are not in order, or one is there twice")
     keys = [key for each in record.interfaces for key in (each.key, each.former) if key]
     if len(keys) != len(set(keys)):
         raise MeshError(f"{what}: two interfaces have one key; each must have its own")
+    if list(record.reached) != sorted(set(record.reached)):
+        raise MeshError(f"{what}: the places of its relay are not in order, or one is there twice")
+
+
+def _reached(value: Any) -> Reached:
+    host, port = row(value, (str, int), "a place of a relay")
+    try:
+        same = str(ip_address(host)) == host
+    except ValueError:
+        same = False
+    if not same or not 1 <= port <= _LAST_PORT:
+        raise MeshError("a place of a relay has an address or a port that cannot be")
+    return Reached(host=host, port=port)
+
+
+def _served(value: Any) -> Served:
+    port, name, path = row(value, (int, str, str), "where it takes streams")
+    fits = bool(_NAME.fullmatch(name) and _PATH.fullmatch(path)) if name or path else True
+    if not 1 <= port <= 65535 or not fits:  # noqa: PLR2004
+        raise MeshError("a place for streams has a port, a name or a path that cannot be")
+    return Served(port=port, name=name, path=path)
 
 
 def _interface(value: Any) -> PublishedInterface:
@@ -164,5 +220,7 @@ def _value(record: LinkRecord) -> dict[str, Any]:
             for each in record.interfaces
         ],
         "relays": list(record.relays),
+        "reached": [[each.host, each.port] for each in record.reached],
         "certificate": base64_of(record.certificate),
+        "served": [[s.port, s.name, s.path] for s in (record.served,) if s is not None],
     }

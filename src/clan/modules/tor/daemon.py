@@ -5,17 +5,27 @@ Each runs a Tor process of its own as Debian's user for it, beside whatever Tor 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from clan.model.exports import Var
+from clan.model.generator import FORMER, former
 from clan.model.plan import Due, File, HealthCheck, Package, Unit
 from clan.modules.tor.onion import service_auth
-from clan.modules.tor.torrc import client_name, generator, network_lines, server_name
+from clan.modules.tor.torrc import (
+    AUTH_PUBLIC,
+    KEYS,
+    auth_generator,
+    client_name,
+    generator,
+    network_lines,
+    server_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from clan.model.module import Values
     from clan.model.plan import Resource
 
 _USER = "debian-tor"
@@ -79,49 +89,88 @@ class Network:
         return f"/etc/clan/tor/{self.instance}/{role}/{name}"
 
 
-def server(
-    network: Network, machine: str, port: int, auth: Var, public_key: str | None
-) -> Iterator[Resource]:
-    """Yield an onion service that leads to `port`, and lets in who has the key of `public_key`.
+def server(network: Network, machine: str, port: int, values: Values) -> Iterator[Resource]:
+    """Yield an onion service that leads to `port`, and lets in who has the clan's key.
 
-    `auth` is the var of that key. The service's own keys are copied into a folder in memory, as
-    Tor wants it to be its own and writes there; a Tor that is let in by nobody is not begun.
+    What was replaced of name and key goes on beside. A service's own keys are copied into a folder
+    in memory, as Tor wants it to be its own and writes there; a Tor that is let in by nobody is not
+    begun.
     """
+    auth = Var(machine=None, generator=auth_generator(network.instance), file=AUTH_PUBLIC)
+    public_key = values.public(auth)
     if public_key is None:
         yield Due(var=auth, why="the onion service answers only who has this key")
         return
-    name = server_name(network.instance)
-    torrc, onion = network.file("server", "torrc"), f"/run/{name}/onion"
-    keys = ("hs_ed25519_secret_key", "hs_ed25519_public_key")
-    paths = [network.file("server", key) for key in keys]
-    client = network.file("server", "clan.auth")
+    clients = {"clan.auth": public_key}
+    if old := values.public(replace(auth, file=former(AUTH_PUBLIC))):
+        clients["former.auth"] = old
+    auths = [
+        File(path=network.file("server", name), content=service_auth(key).encode(), mode=0o400)
+        for name, key in clients.items()
+    ]
+    keys = Var(machine=machine, generator=generator(network.instance), file=FORMER)
+    prefixes = ("", former("")) if values.public(keys) else ("",)
+    onions = [_Onion(network=network, machine=machine, prefix=prefix) for prefix in prefixes]
+    files = [*(file for onion in onions for file in onion.files), *auths]
+    name, torrc = server_name(network.instance), network.file("server", "torrc")
     yield Package(name="tor")
     yield _torrc(
         torrc,
         [
             f"DataDirectory /var/lib/{name}",
             "SocksPort 0",
-            f"HiddenServiceDir {onion}",
-            f"HiddenServicePort 22 127.0.0.1:{port}",
+            *(line for onion in onions for line in onion.lines(port)),
             *network.lines,
         ],
     )
-    for key, path in zip(keys, paths, strict=True):
-        var = Var(machine=machine, generator=generator(network.instance), file=key)
-        yield File(path=path, content=var, mode=0o400)
-    yield File(path=client, content=service_auth(public_key).encode(), mode=0o400)
+    yield from files
     yield from _unit(
         name,
         f"Onion service of the clan's network {network.instance}",
         torrc,
-        before=(
-            f"{_INSTALL} -m 0700 -d {onion} {onion}/authorized_clients",
-            f"{_INSTALL} -m 0600 {' '.join(paths)} {onion}/",
-            f"{_INSTALL} -m 0600 {client} {onion}/authorized_clients/",
-        ),
+        before=[command for onion in onions for command in onion.commands(auths)],
         mode="0700",
-        restart_on=(torrc, *paths, client),
+        restart_on=(torrc, *(file.path for file in files)),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Onion:
+    """One service of a Tor: the clan's, or with the prefix of its vars the one that it replaced."""
+
+    network: Network
+    machine: str
+    prefix: str
+
+    @property
+    def folder(self) -> str:
+        """Return where Tor has its keys."""
+        return f"/run/{server_name(self.network.instance)}/{self.prefix}onion"
+
+    @property
+    def files(self) -> list[File]:
+        """Return the files of its keys."""
+        made_by = generator(self.network.instance)
+        return [
+            File(
+                path=self.network.file("server", name),
+                content=Var(machine=self.machine, generator=made_by, file=name),
+                mode=0o400,
+            )
+            for name in (f"{self.prefix}{key}" for key in KEYS)
+        ]
+
+    def lines(self, port: int) -> tuple[str, ...]:
+        """Return its lines of torrc."""
+        return f"HiddenServiceDir {self.folder}", f"HiddenServicePort 22 127.0.0.1:{port}"
+
+    def commands(self, auths: Sequence[File]) -> Iterator[str]:
+        """Yield the commands that lay out its folder."""
+        clients = f"{self.folder}/authorized_clients"
+        yield f"{_INSTALL} -m 0700 -d {self.folder} {clients}"
+        for key, file in zip(KEYS, self.files, strict=True):
+            yield f"{_INSTALL} -m 0600 {file.path} {self.folder}/{key}"
+        yield f"{_INSTALL} -m 0600 {' '.join(file.path for file in auths)} {clients}/"
 
 
 def client(network: Network, socks_port: int | None) -> Iterator[Resource]:

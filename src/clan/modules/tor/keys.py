@@ -13,7 +13,7 @@ from clan.modules.tor import onion
 from clan.modules.tor.torrc import AUTH_PRIVATE, AUTH_PUBLIC, auth_generator, generator
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 
 def service_key(instance: str, machine: str) -> Generator:
@@ -28,10 +28,11 @@ def service_key(instance: str, machine: str) -> Generator:
             VarFile(name="hostname", needed=Needed.NEVER),
         ),
         make=make_service,
+        overlaps=(machine,),
     )
 
 
-def client_key(instance: str) -> Generator:
+def client_key(instance: str, servers: Iterable[str]) -> Generator:
     """Return how the key pair is made that opens an instance's services to clients."""
     return Generator(
         name=auth_generator(instance),
@@ -41,6 +42,7 @@ def client_key(instance: str) -> Generator:
         ),
         make=make_client_key,
         users=(),  # admins have it; a machine's Tor is lent it for a connection
+        overlaps=tuple(servers),
     )
 
 

@@ -3,6 +3,10 @@
 A server's onion name is the var `tor_<instance>/hostname`: known before the machine exists, and
 secret. Its key is made on the admin's computer for that reason. Services answer only those who
 have the key of the shared generator `tor_<instance>_auth`, so that knowing a name is not enough.
+
+Where one of the two was replaced, a machine goes on with the old service beside the new one, and
+lets in who has the old key too, until it was updated and reached without them: Tor may be the only
+way there.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from pydantic import AfterValidator, Field
 from clan.errors import Fault
 from clan.model.exports import Exports, Networking, Peer, Var
 from clan.model.module import Module, Role, Settings
-from clan.modules.tor.torrc import AUTH_PUBLIC, auth_generator, generator
+from clan.modules.tor.torrc import generator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -126,7 +130,7 @@ class TorModule(Module):
         for name in instance.members["server"]:
             yield keys.service_key(instance.name, name)
         if instance.members["server"]:
-            yield keys.client_key(instance.name)
+            yield keys.client_key(instance.name, instance.members["server"])
 
     def plan(
         self, machine: str, role: str, instance: Instance, clan: Clan, values: Values
@@ -141,8 +145,7 @@ class TorModule(Module):
         )
         member = instance.members[role][machine]
         if role == "server":
-            var = Var(machine=None, generator=auth_generator(instance.name), file=AUTH_PUBLIC)
             port = ServerSettings.of(member).port
-            yield from daemon.server(network, machine, port, var, values.public(var))
+            yield from daemon.server(network, machine, port, values)
         else:
             yield from daemon.client(network, ClientSettings.of(member).socks_port)

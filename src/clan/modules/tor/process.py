@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clan.modules.tor.control import Control, ControlError, control
+from clan.modules.tor.ports import listens
 from clan.networks.technology import DialError
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ async def _controlled(
     """Wait for Tor's control port, and have Tor end with this connection to it."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + START_LIMIT
-    while not _is_there(address):
+    while not listens(str(address)):  # Tor makes the socket before it listens there
         if process.poll() is not None:
             raise DialError(f"Tor did not start: {_complaint(log)}")
         if clock() > deadline:
@@ -215,10 +216,6 @@ def _socket_folder(home: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="clan-tor-") as place:
         yield Path(place)
-
-
-def _is_there(path: Path) -> bool:
-    return path.exists()
 
 
 def _complaint(log: Path) -> str:

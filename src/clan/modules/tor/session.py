@@ -11,11 +11,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from clan.errors import ClanError
 from clan.model.exports import SSH_PORT, Var
+from clan.model.generator import former
 from clan.modules.tor.control import ControlError, control
 from clan.modules.tor.onion import as_base64
 from clan.modules.tor.ports import candidates, listens
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 CIRCUIT_LIMIT = 60.0
 """Seconds until the service's answer, with a Tor that knows its network."""
+NEW_LIMIT = 30.0
+"""Seconds that a service is given which its machine may not know of, before the one it replaces."""
 AGAIN = 3.5
 """Seconds of silence after which a stream is asked for again; one takes 1 to 4 s."""
 FETCH = 1.0
@@ -62,32 +66,57 @@ class TorSession(Session):
         return self.own
 
     async def dial(self, route: Route, aim: Aim) -> Connection:
-        """Open a stream to the machine's onion service."""
-        host = route.hosts[0]
-        name = host if isinstance(host, str) else self.context.reveal(host)
-        port = aim.port or route.port
-        # The name is a secret: what is shown, and remembered, is whose it is.
-        shown = f"{route.machine}'s onion service"
-        if port != SSH_PORT:
-            shown += f", port {port}"
-        if shown in aim.avoid:
-            raise SetAsideError(shown)
-        auth = Var(machine=None, generator=auth_generator(self.network.name), file=AUTH_PRIVATE)
-        key = as_base64(self.context.reveal(auth))
+        """Open a stream to the machine's onion service, or to the one that it replaces."""
+        ways = self._ways(route, aim.port or route.port)
+        ways = [way for way in ways if way.shown not in aim.avoid]
+        if not ways:
+            raise SetAsideError(f"{route.machine}'s onion service")
         async with self.starting:
             if self.tor is None:
                 self.tor = await self._open()
-        tor = self.tor
+        for way in ways[:-1]:
+            with contextlib.suppress(DialError):
+                return await self._dial(self.tor, way, aim, NEW_LIMIT)
+        return await self._dial(self.tor, ways[-1], aim, CIRCUIT_LIMIT)
+
+    def _ways(self, route: Route, port: int) -> list[_Way]:
+        """Return what to ask for: until a machine has heard of a new name or key, the old too."""
+        host = route.hosts[0]
+        auth = Var(machine=None, generator=auth_generator(self.network.name), file=AUTH_PRIVATE)
+        name = host if isinstance(host, str) else self.context.reveal(host)
+        old_name = None if isinstance(host, str) else self._former(host)
+        key = self.context.reveal(auth)
+        old_key = self._former(auth)
+        # The name is a secret: what is shown, and remembered, is whose it is.
+        shown, more = "onion service", "" if port == SSH_PORT else f", port {port}"
+        ways = [_Way(name, key, port, f"{route.machine}'s {shown}{more}", former=False)]
+        if old_key or old_name:
+            old = f"{route.machine}'s former {shown}{more}"
+            ways.append(_Way(old_name or name, old_key or key, port, old, former=True))
+        return ways
+
+    def _former(self, var: Var) -> str | None:
+        with contextlib.suppress(ClanError):  # it is not there, or not for us
+            return self.context.reveal(replace(var, file=former(var.file)))
+        return None
+
+    async def _dial(self, tor: RunningTor, way: _Way, aim: Aim, limit: float) -> Connection:
         try:
-            await self._let_in(tor, name, key)
+            await self._let_in(tor, way.name, as_base64(way.key))
         except ControlError as fault:
             raise DialError(f"Tor: {fault}") from None
-        self.context.progress(f"Tor looks for {shown}")
-        outcome = await self._streams(tor, name, port)
+        self.context.progress(f"Tor looks for {way.shown}")
+        outcome = await self._streams(tor, way, limit)
         with closing_on_failure(outcome.sock):
             if aim.port is None:
-                await see_banner(outcome.sock, shown, BANNER_LIMIT)
-        return Connection(sock=outcome.sock, address=shown, rtt=outcome.seconds, remark=self.remark)
+                await see_banner(outcome.sock, way.shown, BANNER_LIMIT)
+        return Connection(
+            sock=outcome.sock,
+            address=way.shown,
+            rtt=outcome.seconds,
+            remark=self.remark,
+            former=way.former,
+        )
 
     async def _open(self) -> RunningTor:
         """Take the Tor that runs here, or start one."""
@@ -113,12 +142,12 @@ class TorSession(Session):
         if await tor.control.let_in(name, key) and not self.own:
             self.stack.push_async_callback(_let_out, tor, name)
 
-    async def _streams(self, tor: RunningTor, name: str, port: int) -> _Stream:
-        """Ask for a stream, and again while none comes; the first is used."""
-        tries = _Tries(tor, name, port)
-        attempts = round(CIRCUIT_LIMIT / AGAIN)
+    async def _streams(self, tor: RunningTor, way: _Way, limit: float) -> _Stream:
+        """Ask for a stream, and again while none comes for `limit` seconds; the first is used."""
+        tries = _Tries(tor, way.name, way.port)
+        attempts = round(limit / AGAIN)
         try:
-            async with asyncio.timeout(CIRCUIT_LIMIT):
+            async with asyncio.timeout(limit):
                 outcome = await race(
                     [partial(tries.one) for _ in range(attempts)],
                     discard=_Stream.close,
@@ -126,10 +155,24 @@ class TorSession(Session):
                     grace=0.0,
                 )
         except TimeoutError:
-            raise DialError(f"the onion service did not answer in {CIRCUIT_LIMIT:g} s") from None
+            raise DialError(f"the onion service did not answer in {limit:g} s") from None
         if outcome.value is None:
             raise DialError(str(outcome.laps[-1].error))
         return outcome.value
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """A service: its name, the key that opens it, its port, and how people are told of it.
+
+    `former` is one that another replaces.
+    """
+
+    name: str
+    key: str
+    port: int
+    shown: str
+    former: bool = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+KEYS = ("hs_ed25519_secret_key", "hs_ed25519_public_key")
+"""The files of a service's folder that hold its key, as Tor calls them."""
 AUTH_PRIVATE = "client_key"
 AUTH_PUBLIC = "client_key.pub"
 """The files of the shared generator: X25519, in base32."""

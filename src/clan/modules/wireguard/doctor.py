@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from clan.machine.wireguard.carriers import allowed, stand_ins
 from clan.machine.wireguard.link import Link, peers_of
+from clan.model.finding import Finding, lasting
 from clan.model.plan import Due, WireguardLink
 from clan.modules.wireguard import keys
 from clan.modules.wireguard.settings import addresses_of
@@ -31,15 +32,6 @@ FRESH = 180.0
 
 CLOCK = 5.0
 """Seconds by which two clocks may differ without a word."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that was found; `wrong` False is something to know, such as a peer that is off."""
-
-    message: str
-    hint: str | None = None
-    wrong: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +81,12 @@ def question(case: Case) -> str:
     }
     program = resources.files("clan.modules.wireguard").joinpath("examine.py").read_text("utf-8")
     return f"{program}\n\nprint(json.dumps(examine(json.loads({json.dumps(wanted)!r}))))\n"
+
+
+def well(saw: Mapping[str, Any]) -> str:
+    """Return in words what there is of an interface with which nothing is wrong."""
+    answered = [f"{far} {rtt:.1f} ms" for far, rtt in saw["pings"].items() if rtt is not None]
+    return f"all is well; these answer: {', '.join(answered) or 'none'}"
 
 
 def diagnose(case: Case, saw: Mapping[str, Any], *, clock: float) -> list[Finding]:
@@ -309,12 +307,3 @@ def _why(peer: WireguardPeer, seen: Seen, saw: Mapping[str, Any]) -> str:
     if found and host not in found:
         return f": it was last at {seen.endpoint}, and {peer.endpoint} is at {', '.join(found)}"
     return f": nothing comes back from {seen.endpoint}"
-
-
-def lasting(seconds: float) -> str:
-    """Write a time in its largest unit: `3 hours`."""
-    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")):
-        count = int(seconds // size)
-        if count:
-            return f"{count} {unit}{'s' * (count > 1)}"
-    return "0 seconds"

@@ -7,6 +7,8 @@ Rules that no schema can see, each a fault:
 - with several controllers each peer says which is its own, and names a controller;
 - two controllers whose names hash to one /56, or two peers to one suffix or one /96, cannot both
   be there: rename one (about 1 in 65,000 for two controllers, 1 in 4,000,000,000 for two peers);
+- two instances whose names hash to one /40 cannot both be in the clan, whoever their members are:
+  rename one (24 bits of the name count, so about 1 in 16,000,000);
 - two instances on one machine have different ports, and all instances different domains;
 - with several controllers none has the port at which members tell each other who is dead.
 """
@@ -19,7 +21,7 @@ from clan.errors import Fault, did_you_mean
 from clan.machine.wireguard.carriers import TELLING
 from clan.model.exports import Exports, Networking, Peer
 from clan.model.module import Module, Role
-from clan.modules.wireguard.addresses import subnet, suffix
+from clan.modules.wireguard.addresses import base, subnet, suffix
 from clan.modules.wireguard.settings import (
     ControllerSettings,
     PeerSettings,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from clan.model.plan import Resource
 
 INTERFACE_BYTES = 15
+RENAME = "rename one: addresses are computed from names"
 
 
 class WireguardModule(Module):
@@ -145,7 +148,7 @@ def collisions(
             yield Fault(
                 message=f"{what} {first!r} and {name!r} would have the same {prefix}",
                 key=member.key,
-                hint="rename one: addresses are computed from names",
+                hint=RENAME,
             )
 
 
@@ -161,13 +164,19 @@ def check_telling(controllers: Mapping[str, RoleMember]) -> Iterator[Fault]:
 
 
 def check_others(instance: Instance, clan: Clan) -> Iterator[Fault]:
-    """Yield ports and domains that an instance written earlier has taken."""
+    """Yield addresses, ports and domains that an instance written earlier has taken."""
     domain = domain_of(instance)
     for other in clan.instances.values():
         if other.name == instance.name:
             return
         if other.module.name != WireguardModule.name:
             continue
+        if base(other.name) == base(instance.name):
+            yield Fault(
+                message=f"instances {other.name!r} and {instance.name!r} would have the same /40",
+                key=instance.key,
+                hint=RENAME,
+            )
         if domain_of(other).casefold() == domain.casefold():
             yield Fault(
                 message=f"domain {domain!r} is taken by instance {other.name!r}",

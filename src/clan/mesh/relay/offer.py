@@ -1,0 +1,116 @@
+"""Whether this machine can be reached from outside, so that it may offer itself as a relay. Pure.
+
+Its own word counts for nothing: a member somewhere else is asked to send something to a place, and
+it has to arrive, from outside of every network that this machine is attached to. No port of a relay
+sends before it is spoken to, so what arrives was let in by nothing but the way itself.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from clan.mesh.link import Endpoint
+from clan.mesh.relay.message import Try
+from clan.mesh.relay.pick import PORTS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from ipaddress import IPv4Network, IPv6Network
+
+AGAIN = 6 * 3600.0
+"""Seconds after which a place that worked is tried again."""
+VALID = 2 * AGAIN + 600
+"""Seconds that it counts for: a member that is asked may be away."""
+FIRST, LAST = 2.0, 24 * 3600.0
+"""Seconds until a place that did not work is tried again, at first and at most; each is double."""
+MOST = 4
+"""Places of one machine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """An address with a port, at which this machine may be reached from outside."""
+
+    nonce: bytes = b""
+    asked: float = -math.inf
+    tries: int = 0
+    """How often it was tried since something arrived last."""
+    arrived: float = -math.inf
+
+    @property
+    def due(self) -> float:
+        """When it is to be tried, in seconds of the monotonic clock."""
+        if not self.tries:
+            return self.arrived + AGAIN
+        return self.asked + min(LAST, FIRST * 2.0 ** (self.tries - 1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """All places by where they are."""
+
+    places: Mapping[Endpoint, Place] = field(default_factory=dict)
+
+    @property
+    def due(self) -> float:
+        """When there is something to try."""
+        return min((each.due for each in self.places.values()), default=math.inf)
+
+
+def settle(state: State, candidates: Iterable[Endpoint]) -> State:
+    """Have just these places."""
+    wanted = list(dict.fromkeys(candidates))[:MOST]
+    if list(state.places) == wanted:
+        return state
+    return State(places={each: state.places.get(each, Place()) for each in wanted})
+
+
+def ask(
+    state: State, members: Sequence[bytes], nonces: Iterable[bytes], now: float
+) -> tuple[State, list[Try]]:
+    """Return whom to ask to try which place now: each time the next of the members."""
+    if not members:
+        return state, []
+    places = dict(state.places)
+    queries = []
+    for (where, place), nonce in zip(state.places.items(), nonces, strict=False):
+        if place.due > now:
+            continue
+        tries = place.tries + 1
+        places[where] = replace(place, nonce=nonce, asked=now, tries=tries)
+        to = members[tries % len(members)]
+        queries.append(Try(to=to, host=where.host, port=where.port, nonce=nonce))
+    return State(places=places), queries
+
+
+def arrive(
+    state: State,
+    nonce: bytes,
+    source: str,
+    own: Collection[IPv4Network | IPv6Network],
+    now: float,
+) -> State:
+    """Take in that something arrived; from one of this machine's `own` networks it says nothing."""
+    address = ip_address(source)
+    if any(address.version == net.version and address in net for net in own):
+        return state
+    places = {
+        where: replace(place, arrived=now, tries=0, nonce=b"")
+        if nonce and place.nonce == nonce
+        else place
+        for where, place in state.places.items()
+    }
+    return State(places=places)
+
+
+def reached(state: State, now: float) -> list[Endpoint]:
+    """Return where this machine is reached from outside, as far as is known."""
+    return [where for where, place in state.places.items() if now - place.arrived < VALID]
+
+
+def candidates(addresses: Iterable[str], mapped: Iterable[Endpoint] = ()) -> list[Endpoint]:
+    """Return the places to try: what routers were asked to pass on, and addresses of its own."""
+    return [*mapped, *(Endpoint(host=each, port=PORTS.start) for each in addresses)]

@@ -1,0 +1,77 @@
+"""What `clan mesh status` and `path` print of what agents say: on 80 columns, without tricks."""
+
+from __future__ import annotations
+
+import pytest
+from tests.modules.test_mesh_seen import link, pair, said
+
+from clan.cli import mesh_status
+from clan.cli.output import columns_of
+from clan.modules.mesh.seen import Seen, read_seen
+
+LONG = "a-machine-with-a-name"
+WHY = "it answers 12 ms sooner than internet IPv4 by wlan0 and has not been lost for an hour"
+
+
+@pytest.fixture(autouse=True)
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mesh_status, "terminal_width", lambda: 80)
+
+
+def seen() -> Seen:
+    """Return a machine with a path, an idle peer, a lost one, and a liar's words."""
+    internet = link("internet", number=2)
+    found = said(
+        **{
+            LONG: pair("fast", internet, link(), link("relay", alive=False, number=3))
+            | {"why": WHY},
+            "phone": pair("cold", path=None) | {"map": None},
+            "tablet": pair("slow", link(alive=False)) | {"why": "\x1b[2J\nnas: all is well"},
+        }
+    )
+    return read_seen(found | {"name": "nas\x1b]0;x\x07", "fault": "no room\x1b[2J"})
+
+
+def shown(capsys: pytest.CaptureFixture[str]) -> tuple[list[str], str]:
+    out, err = capsys.readouterr()
+    assert "\x1b[2J" not in out + err
+    assert "\x07" not in out + err
+    lines = out.splitlines()
+    (rule,) = [number for number, line in enumerate(lines) if set(line) == {"-"}] or [0]
+    assert max(columns_of(line) for line in lines[rule - 1 :] if ": " not in line) <= 80
+    return lines, err
+
+
+def test_a_machine_s_peers_fit_and_nothing_they_say_is_a_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    mesh_status._one(seen())
+    lines, err = shown(capsys)
+    assert "map 1.7, signed just now; 0 of 3 others are known to have it" in lines
+    assert "uplinks: eth0 (down)" in lines
+    assert "no room" in err
+    assert f"{LONG}: {WHY}" in lines
+    assert "tablet: \\x1b[2J\\nnas: all is well" in lines
+    rows = [
+        line.split()[1:3] for line in lines if line.startswith((f"{LONG} ", "phone ", "tablet "))
+    ]
+    assert rows == [["internet", "IPv6"], ["idle", "-"], ["no", "way"]]
+
+
+def test_all_machines_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    mesh_status._all({"nas": seen(), LONG: None, "desktop": None})
+    lines, _ = shown(capsys)
+    text = " ".join(" ".join(line.split()) for line in lines)
+    assert "eth0 is down;" in text
+    assert "1.6, by nas" in text  # what nas knows of the one that is silent
+    assert text.count("no answer") == 2
+
+
+def test_the_links_of_a_pair_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    mesh_status._side("nas", seen().peers[LONG])
+    lines, _ = shown(capsys)
+    assert lines[0].startswith(f"nas → {LONG}: internet IPv6 by eth0, 0.4 ms, 0 % lost")
+    states = [line for line in lines if "in use" in line or "stands by" in line or "silent" in line]
+    assert len(states) == 3
+    mesh_status._side("nas", None)
+    assert shown(capsys)[0] == ["nas knows nothing of the other"]

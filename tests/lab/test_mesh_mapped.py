@@ -1,0 +1,148 @@
+"""A machine has its home's router let others in, and is reached where no hole can be punched."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.lab.agents import Talk, lives, meet
+from tests.lab.beside import beside
+from tests.lab.gateways import Gateway, lying, said
+from tests.lab.links import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.lab.agents import Box
+    from tests.lab.internet import Home, Town
+
+pytestmark = pytest.mark.lab
+
+CONTACT = 3.0
+
+
+@contextlib.contextmanager
+def counting(box: Box) -> Iterator[Callable[[], int]]:
+    """Count what comes to the port that the lie is about."""
+    with box.space.inside(), socket.socket(type=socket.SOCK_DGRAM) as made:
+        made.bind(("", 40000))
+        made.setblocking(False)
+
+        def count() -> int:
+            found = 0
+            with contextlib.suppress(BlockingIOError):
+                while made.recv(2000):
+                    found += 1
+            return found
+
+        yield count
+
+
+class Story:
+    """A server, and two machines behind routers that translate anew for each destination."""
+
+    def __init__(self, town: Town, folder: Path) -> None:
+        self.vps, self.desk, self.laptop = self.boxes = town.boxes("vps", "desk", "laptop")
+        self.homes: list[Home] = [town.home("random"), town.home("random")]
+        self.addresses = {"vps": town.internet.plug(self.vps)}
+        for home, each in zip(self.homes, self.boxes[1:], strict=True):
+            home.plug(each)
+        self.gateway = Gateway(self.homes[0], folder / "router")
+
+
+@pytest.fixture
+def story(town: Town, tmp_path: Path) -> Iterator[Story]:
+    made = Story(town, tmp_path)
+    try:
+        meet(made.boxes, made.addresses)
+        yield made
+    finally:
+        made.gateway.remove()
+
+
+def mapped(box: Box) -> str:
+    """Return where an agent's one interface for the internet is led to from."""
+    (found,) = [each for each in box.ask()["interfaces"] if each["kind"] == "internet"]
+    return str(found["mapped"] or "")
+
+
+def verified(box: Box) -> bool:
+    """Whether a member reached it there."""
+    return any(each["verified"] for each in box.ask()["interfaces"])
+
+
+def direct(one: Box, other: Box) -> dict[str, Any]:
+    """Have one talk to the other, until they do with nobody in between; return the path."""
+    talk = Talk(one, other)
+    begun = time.monotonic()
+    try:
+        while not talk.answered or lives(one, other)["kind"] != "internet":
+            talk.go(0.1)
+            assert time.monotonic() < begun + 5 * CONTACT
+    finally:
+        talk.close()
+    return lives(one, other)
+
+
+def test_one_whose_router_lets_others_in_is_reached_from_behind_any_other(story: Story) -> None:
+    desk, laptop = story.desk, story.laptop
+    with beside(desk, "doors"):
+        until(lambda: mapped(desk), 30)
+        assert mapped(desk).partition(":")[0] == story.homes[0].address
+        until(lambda: desk.alive("vps") and laptop.alive("vps"), 60)
+        until(lambda: verified(desk), 60)
+        path = direct(laptop, desk)
+        assert path["endpoint"] == mapped(desk)
+
+
+def test_a_router_that_restarts_is_asked_anew(story: Story) -> None:
+    desk = story.desk
+    with beside(desk, "doors"):
+        before = until(lambda: mapped(desk), 30)
+        story.gateway.forget()
+        assert story.gateway.open() == []
+        story.gateway.start()
+        until(story.gateway.open, 30)
+        assert mapped(desk) == before
+
+
+def test_a_door_outlives_its_process_but_not_its_router(story: Story) -> None:
+    desk = story.desk
+    with beside(desk, "doors"):
+        before = until(lambda: mapped(desk), 30)
+    assert story.gateway.open() == [int(before.rpartition(":")[2])]
+    assert mapped(desk) == before
+    with beside(desk, "doors"):
+        desk.stop()
+        desk.start()
+        assert until(lambda: desk.serial() >= 0 and mapped(desk), 60) == before
+        assert len(story.gateway.open()) == 1
+        desk.space.run("ip route del default")
+        until(lambda: not story.gateway.open(), 30)
+        until(lambda: not mapped(desk))
+
+
+def test_a_router_that_lies_costs_nothing_but_a_try(town: Town) -> None:
+    """It says that it leads there from an address of somebody who has nothing to do with it."""
+    boxes = vps, desk, laptop = town.boxes("vps", "desk", "laptop")
+    (stranger,) = town.boxes("stranger")
+    addresses = {"vps": town.internet.plug(vps)}
+    victim = town.internet.plug(stranger)
+    homes = [town.home(), town.home()]
+    for home, each in zip(homes, (desk, laptop), strict=True):
+        home.plug(each)
+    with lying(homes[0].space, partial(said, address=victim)), counting(stranger) as sent:
+        meet(boxes, addresses)
+        with beside(desk, "doors"):
+            until(lambda: mapped(desk), 30)
+            assert mapped(desk) == f"{victim}:40000"
+            until(lambda: desk.alive("vps") and laptop.alive("vps"), 60)
+            assert direct(laptop, desk)["endpoint"].partition(":")[0] == homes[0].address
+            time.sleep(5)
+            assert not verified(desk)
+        assert 0 < sent() < 20

@@ -1,0 +1,70 @@
+"""Real agents behind symmetric routers: they talk by way of members that offered themselves."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.lab.agents import Talk, content, lives, meet
+from tests.lab.links import until
+from tests.mesh.signers import signed
+
+if TYPE_CHECKING:
+    from tests.lab.agents import Box
+    from tests.lab.internet import Town
+
+pytestmark = pytest.mark.lab
+
+SYMMETRIC = "random,fully-random"
+BOUND = 1.0
+"""Seconds until another relay carries a pair; a test waits up to five times as long."""
+REMOVED = 5.0
+"""Seconds until a removed machine is cut off; the same."""
+
+
+def test_a_pair_is_relayed_and_a_relay_may_die_and_a_member_be_removed(town: Town) -> None:
+    vps, shop, desk, laptop = boxes = town.boxes("vps", "shop", "desk", "laptop")
+    addresses = {"vps": town.internet.plug(vps), "shop": town.internet.plug(shop)}
+    for each in (desk, laptop):
+        town.home(SYMMETRIC).plug(each)
+    chart = meet(boxes, addresses)
+    until(lambda: relays(desk) == relays(laptop) == 2, 60)
+    talk = Talk(desk, laptop)
+    begun = time.monotonic()
+    while not talk.answered and time.monotonic() < begun + 30:
+        talk.go(0.2)
+    until(lambda: going(talk) and desk.alive("laptop") == 2, 30)
+    assert lives(desk, laptop)["kind"] == "relay"
+
+    # The one by which the path goes dies, without a word.
+    place = lives(desk, laptop)["endpoint"]
+    dead = next(each for each in (vps, shop) if addresses[each.name] in place)
+    talk.close()
+    talk = Talk(desk, laptop)
+    talk.go(1)
+    dead.cut("eth0")
+    talk.go(8)
+    assert talk.gap() < 5 * BOUND
+    assert lives(desk, laptop)["endpoint"] != place
+
+    other = next(each for each in (vps, shop) if each is not dead)
+    rest = [each for each in boxes if each is not laptop]
+    other.take(signed(content(rest, addresses), after=[chart]))
+    begun = time.monotonic()
+    while going(talk):
+        assert time.monotonic() < begun + 5 * REMOVED
+    talk.close()
+
+
+def relays(box: Box) -> int:
+    """Return how many slots for relays a machine has: as many as there may be relays of a pair."""
+    found = [link for link in box.space.run("ip -o link").splitlines() if ": clan-" in link]
+    return max(0, len(found) - 2)  # beside the LAN's and the internet's
+
+
+def going(talk: Talk) -> bool:
+    """Whether something is answered within a moment."""
+    before = len(talk.answered)
+    talk.go(0.3)
+    return len(talk.answered) > before + 5

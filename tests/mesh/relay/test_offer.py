@@ -1,0 +1,78 @@
+"""When a machine believes that it can be reached from outside."""
+
+from __future__ import annotations
+
+import itertools
+from ipaddress import ip_network
+
+from clan.mesh.link import Endpoint
+from clan.mesh.relay import offer
+from clan.mesh.relay.offer import AGAIN, LAST, VALID, State
+
+PLACE = Endpoint(host="203.0.113.2", port=23600)
+MEMBERS = [b"a" * 32, b"b" * 32]
+LAN = [ip_network("192.0.2.0/24"), ip_network("2001:db8:9::/64")]
+
+
+def nonces() -> itertools.chain[bytes]:
+    return itertools.chain(bytes([number]) * 16 for number in range(1, 9))
+
+
+def asked() -> tuple[State, bytes]:
+    state = offer.settle(State(), [PLACE])
+    state, (query,) = offer.ask(state, MEMBERS, nonces(), 0.0)
+    return state, query.nonce
+
+
+def test_what_arrives_from_elsewhere_shows_it_for_a_while() -> None:
+    state, nonce = asked()
+    assert offer.reached(state, 1.0) == []
+    state = offer.arrive(state, nonce, "198.51.100.7", LAN, 1.0)
+    assert offer.reached(state, 1.0) == [PLACE]
+    assert state.due == 1.0 + AGAIN
+    assert offer.reached(state, 1.0 + VALID) == []
+
+
+def test_what_comes_from_its_own_networks_or_was_not_asked_for_shows_nothing() -> None:
+    state, nonce = asked()
+    for wrong, source in (
+        (nonce, "192.0.2.7"),
+        (nonce, "2001:db8:9::7"),
+        (b"x" * 16, "198.51.100.7"),
+        (b"", "198.51.100.7"),
+    ):
+        assert offer.reached(offer.arrive(state, wrong, source, LAN, 1.0), 1.0) == []
+
+
+def test_the_same_word_twice_shows_it_once() -> None:
+    state, nonce = asked()
+    state = offer.arrive(state, nonce, "198.51.100.7", LAN, 1.0)
+    again = offer.arrive(state, nonce, "198.51.100.7", LAN, 1000.0)
+    assert again.places[PLACE].arrived == 1.0
+
+
+def test_one_member_after_the_other_is_asked_more_and_more_seldom() -> None:
+    state = offer.settle(State(), [PLACE])
+    whom, times = [], []
+    for _ in range(20):
+        now = max(0.0, state.due)
+        state, (query,) = offer.ask(state, MEMBERS, nonces(), now)
+        whom.append(query.to)
+        times.append(now)
+    assert set(whom[:2]) == set(MEMBERS)
+    pauses = [b - a for a, b in itertools.pairwise(times)]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == LAST
+
+
+def test_another_address_is_another_place() -> None:
+    state, nonce = asked()
+    state = offer.arrive(state, nonce, "198.51.100.7", LAN, 1.0)
+    moved = offer.settle(state, [Endpoint(host="203.0.113.3", port=23600)])
+    assert offer.reached(moved, 1.0) == []
+    assert offer.settle(state, [PLACE]) is state
+
+
+def test_without_members_nobody_is_asked() -> None:
+    state = offer.settle(State(), [PLACE])
+    assert offer.ask(state, [], nonces(), 0.0) == (state, [])

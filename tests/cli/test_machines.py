@@ -47,10 +47,18 @@ def test_a_plan_lists_what_is_due_before_anything_is_made(clan: Run, family: Pat
     assert {f"? {var}": why for var, why in shape["due"].items()} == found
 
 
+def test_a_plan_of_which_all_is_due_does_not_say_that_it_is_empty(clan: Run, home: Path) -> None:
+    (home / "clan.toml").write_text(
+        '[meta]\nname = "family"\n[machines.nas]\n[instances.tor.roles.server.machines.nas]\n'
+    )
+    shown = clan("machines", "plan", "nas").out
+    assert shown.splitlines()[:2] == ["due", "  ? shared/tor_tor_auth/client_key.pub"]
+
+
 def test_a_plan_of_which_nothing_is_due_says_so_to_programs(clan: Run, home: Path) -> None:
     (home / "clan.toml").write_text('[meta]\nname = "family"\n[machines.nas]\n')
     shown = clan("machines", "plan", "nas")
-    assert "due" not in shown.out.split()
+    assert shown.out == "nas needs nothing\n"
     assert json.loads(clan("machines", "plan", "nas", "--json").out)["due"] == {}
 
 

@@ -63,8 +63,7 @@ def plan(option: str | None, machine: str, *, as_json: bool) -> None:
     if as_json:
         say_json({**generation.manifest, "due": lacks})
         return
-    _show_changes({}, generation.manifest, nothing=f"{name} needs nothing")
-    _show_due(lacks)
+    _show({}, generation.manifest, lacks, nothing=f"{name} needs nothing")
 
 
 @click.command(
@@ -85,13 +84,14 @@ def diff(option: str | None, machine: str, *, as_json: bool) -> None:
         from clan.plan.diff import changes
 
         found = changes(before, generation.manifest)
-        say_json([{"part": c.part, "sign": c.sign, "what": c.what} for c in found])
+        shapes = [{"part": c.part, "sign": c.sign, "what": c.what} for c in found]
+        shapes += [{"part": "due", "sign": "?", "what": v, "why": y} for v, y in lacks.items()]
+        say_json(shapes)
         return
-    _show_changes(before, generation.manifest, nothing=f"{name} has all of it")
-    _show_due(lacks)
+    _show(before, generation.manifest, lacks, nothing=f"{name} has all of it")
 
 
-def _show_changes(before: dict[str, Any], after: Any, *, nothing: str) -> None:
+def _show(before: dict[str, Any], after: Any, lacks: Mapping[str, str], *, nothing: str) -> None:
     from clan.plan.diff import changes
 
     colours = {"+": "green", "-": "red", "~": "yellow"}
@@ -101,11 +101,8 @@ def _show_changes(before: dict[str, Any], after: Any, *, nothing: str) -> None:
             part = change.part
             say(click.style(part.replace("_", " "), bold=True))
         say(f"  {click.style(change.sign, fg=colours[change.sign])} {change.what}")
-    if part is None:
+    if part is None and not lacks:
         say(nothing)
-
-
-def _show_due(lacks: Mapping[str, str]) -> None:
     if lacks:
         say(click.style("due", bold=True))
     for var, why in lacks.items():

@@ -7,10 +7,9 @@ interfaces, addresses and routes stay as they are, and the next one takes them u
 from __future__ import annotations
 
 import math
-import select
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from clan.machine.system import StepError
 from clan.mesh import wire
@@ -32,6 +31,7 @@ from clan.mesh.agent.signals import Signals
 from clan.mesh.agent.status import Status
 from clan.mesh.agent.streams import Streams
 from clan.mesh.agent.upkeep import Upkeep
+from clan.mesh.agent.waiting import Waiting
 from clan.mesh.exchange import (
     Call,
     Called,
@@ -70,14 +70,8 @@ TRY_AGAIN = 5.0
 """Seconds until something that could not be had is tried again."""
 WISH_EVERY = 0.1
 """Seconds between two reactions to what is told of others."""
-ASLEEP = 2.0
-"""Seconds by which the clock that counts sleep gains on the other when the machine slept."""
 ROUNDS = 4
 """Steps in a row that may follow from each other, before other things are looked at."""
-
-
-class _Readable(Protocol):
-    def fileno(self) -> int: ...
 
 
 class Agent:
@@ -120,7 +114,7 @@ class Agent:
         self._looked = -math.inf
         self._wish_at = math.inf
         self._wished = -math.inf
-        self._slept = _slept()
+        self._waiting = Waiting()
         self._last_fault = ""
 
     def close(self) -> None:
@@ -159,15 +153,10 @@ class Agent:
 
     def _wait(self) -> set[int]:
         """Wait until something can be read or is due; return what can be read."""
-        readers: list[_Readable] = [self._events, self._watch, self._first, self._status]
-        readers += [each.prober for each in self._interfaces.up.values()]
-        readers += self._relayed.sockets()
-        poll = select.poll()
-        for each in readers:
-            poll.register(each.fileno(), select.POLLIN)
         parts = (self._nearby, self._gossip, self._outside)
-        for descriptor, events in (pair for each in parts for pair in each.sockets()):
-            poll.register(descriptor, events)
+        own = (self._events, self._watch, self._first, self._status)
+        probers = (each.prober for each in self._interfaces.up.values())
+        readers = (*own, *probers, *self._relayed.sockets())
         due = min(
             self._state.wake,
             self._look_at,
@@ -176,19 +165,15 @@ class Agent:
             *(each.due() for each in (*parts, self._signals, self._relayed, self._streams)),
             self._guide.due(),
         )
-        left = max(0.0, due - time.monotonic())
-        # Rounded up: woken a little too early, it would ask and find nothing to do.
-        found = poll.poll(None if math.isinf(left) else math.ceil(left * 1000))
-        return {descriptor for descriptor, _ in found}
+        sockets = (pair for each in parts for pair in each.sockets())
+        return self._waiting.wait(readers, sockets, due)
 
     def _notice(self, readable: set[int], now: float) -> None:
         """Take in what can be read, but for what comes by links: that has to be the last."""
-        slept = _slept()
-        if slept - self._slept > ASLEEP:
+        if self._waiting.has_slept():
             self._observed.append(Resumed(at=now))
             self._look_soon(now)
             self._nearby.ask(now)
-        self._slept = slept
         try:
             if self._events.fileno() in readable and self._is_news():
                 self._look_soon(now)
@@ -408,8 +393,3 @@ class Agent:
     def want(self, event: Traffic) -> None:
         """Have a peer looked for at once, as its traffic would."""
         self._observed.append(event)
-
-
-def _slept() -> float:
-    """Return the seconds that this machine has slept since it was booted."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()

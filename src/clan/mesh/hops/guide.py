@@ -17,14 +17,15 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING
 
-from clan.mesh import choose, wire
+from clan.mesh import wire
 from clan.mesh.errors import MeshError
 from clan.mesh.exchange import Called, Traffic
 from clan.mesh.hops import labels, lists
 from clan.mesh.hops.flood import Flood
 from clan.mesh.hops.forward import Passage, Passing
 from clan.mesh.hops.graph import Graph, holds, ways
-from clan.mesh.hops.lists import Neighbour, NeighbourList
+from clan.mesh.hops.lists import NeighbourList
+from clan.mesh.hops.reached import neighbour, reached
 from clan.mesh.link import Endpoint, Kind
 from clan.mesh.pair import FAST_FOR, Mode
 from clan.mesh.wire import Neighbours
@@ -35,9 +36,8 @@ if TYPE_CHECKING:
     from clan.mesh.agent.interfaces import Interfaces
     from clan.mesh.agent.knowledge import Knowledge
     from clan.mesh.desire import Wish
-    from clan.mesh.exchange import Desired
     from clan.mesh.link import LinkId
-    from clan.mesh.pair import Pair, Standing
+    from clan.mesh.pair import Pair
     from clan.mesh.wire import Message
 
 LOOK_EVERY = 0.1
@@ -55,8 +55,6 @@ SOUGHT_FOR = 60.0
 WAKE_EVERY = 2.0
 MOST_WOKEN = 8
 """Members that are woken at once, in case that one of them is nearer to who is sought."""
-HEARD_FOR = 75.0
-"""Seconds: a peer that keeps a link open asks on it once a minute."""
 CHANGE, CHANGE_SHARE = 20, 0.5
 """Milliseconds, and share, by which a cost must differ to be told of."""
 
@@ -200,7 +198,7 @@ class Guide:
         if now >= self._active_until and not self._is_news:
             self._rest(pairs, now)
             return
-        before, self._reached = self._reached, dict(_reached(pairs, now))
+        before, self._reached = self._reached, dict(reached(pairs, now))
         self._flood.forget(around.labels, now)
         self._speak(self._list(wish, pairs, sought, around), now)
         for name in self._reached.keys() - before.keys():
@@ -255,7 +253,7 @@ class Guide:
         before = {each.label: each for each in self._said.neighbours} if self._said else {}
         neighbours = []
         for name, link in self._reached.items():
-            made = _neighbour(names[name], pairs[name].links[link], wish.desired)
+            made = neighbour(names[name], pairs[name].links[link], wish.desired)
             old = before.get(made.label)
             if old is not None and abs(old.cost - made.cost) <= max(
                 CHANGE, CHANGE_SHARE * old.cost
@@ -379,25 +377,3 @@ class Guide:
 
     def _send(self, link: LinkId, said: NeighbourList) -> None:
         self._interfaces.send(link, wire.encode(Neighbours(data=said.raw)))
-
-
-def _reached(pairs: Mapping[str, Pair], now: float) -> Iterator[tuple[str, LinkId]]:
-    """Yield the neighbours: those whose path is a link of their own that lives."""
-    for name, pair in pairs.items():
-        path = pair.links.get(pair.path) if pair.path else None
-        if path is None or path.link.slot.kind is Kind.HOPS:
-            continue
-        # To one that keeps a link open to here this end asks nothing; else only an answer counts.
-        kept = pair.mode is Mode.COLD and now < path.health.heard + HEARD_FOR
-        if kept or (pair.mode is not Mode.COLD and path.alive_since is not None):
-            yield name, path.link.id
-
-
-def _neighbour(label: int, path: Standing, desired: Desired) -> Neighbour:
-    uplink = desired.uplinks.get(path.link.slot.uplink)
-    cost = round(choose.cost(path, desired) * 1000)
-    return Neighbour(
-        label=label,
-        cost=max(1, min(lists.MOST_COST, cost)),
-        free=uplink is not None and not uplink.metered,
-    )

@@ -68,12 +68,24 @@ class Box:
             (folder / each).mkdir(parents=True)
         (folder / "key").write_text(identity.text(self.key.seed))
         (folder / "key").chmod(0o600)
-        told = {"root": base64_of(ROOT.public), "identity": "/key"}
-        (folder / "etc/clan/mesh/home.json").write_bytes(encode(told))
+        self.program = ["-m", "clan.mesh"]
+        self.set()
         program = built.kept().find("wireguard-go", platform.machine())
         if program is None:
             pytest.skip("wireguard-go is not built (scripts/setup builds it)")
         (folder / "bin/wireguard-go").symlink_to(program)
+
+    def set(self, **more: int) -> None:
+        """Write its setting, as a generation does, with more than it has to say."""
+        told = {"root": base64_of(ROOT.public), "identity": "/key"} | more
+        (self.folder / "etc/clan/mesh/home.json").write_bytes(encode(told))
+
+    def meter(self, uplink: str) -> None:
+        """Have bytes cost on an uplink, as NetworkManager says."""
+        program = self.folder / "bin/nmcli"
+        told = f"GENERAL.DEVICE:{uplink}\\nGENERAL.METERED:yes\\n"
+        program.write_text(f"#!/bin/sh\nprintf '{told}'\n")
+        program.chmod(0o755)
 
     def give(self, chart: Chart) -> None:
         """Lay a map on its disk, as an update does."""
@@ -98,7 +110,7 @@ class Box:
 
     def start(self) -> None:
         inside = f"mount --bind {self.folder}/wireguard /var/run/wireguard && exec "
-        words = [sys.executable, "-m", "clan.mesh", "--root", str(self.folder), "run", "home"]
+        words = [sys.executable, *self.program, "--root", str(self.folder), "run", "home"]
         with (self.folder / "log").open("ab") as log:
             self.agent = subprocess.Popen(
                 ["ip", "netns", "exec", self.space.name, "sh", "-c", inside + " ".join(words)],
@@ -117,10 +129,14 @@ class Box:
             self.agent.kill()
             self.agent.wait()
 
-    def reboot(self) -> None:
-        """Stop all of it, and start with what its disk has."""
+    def crash(self) -> None:
+        """Lose power."""
         self.stop()
         self._kill_daemons()
+
+    def reboot(self) -> None:
+        """Stop all of it, and start with what its disk has."""
+        self.crash()
         for each in json.loads(self.space.run("ip -j link show")):
             if each["ifname"].startswith("clan-"):
                 self.space.run(f"ip link del {each['ifname']}")
@@ -131,16 +147,16 @@ class Box:
         self.start()
 
     def remove(self) -> None:
-        self.stop()
+        self.crash()
         if self.streams is not None:
             self.streams.kill()
             self.streams.wait()
-        self._kill_daemons()
         self.space.remove()
 
     def _kill_daemons(self) -> None:
         for each in self.daemons.iterdir():
             if each.name != "log":
+                until(each.read_text)  # it may have been started just now
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(each.read_text()), 9)
                 each.unlink()

@@ -143,9 +143,9 @@ class Town:
         """Return machines that are plugged in nowhere."""
         return [self._keep(Box(name, self._folder)) for name in names]
 
-    def switch(self) -> Switch:
+    def switch(self, network: str = "10.20.30") -> Switch:
         """Return a LAN with no router."""
-        return self._keep(Switch())
+        return self._keep(Switch(network=network))
 
     def home(self, how: str = "") -> Home:
         """Return a LAN behind a router that translates."""

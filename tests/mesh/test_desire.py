@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 from tests.mesh.signers import ROOT, key, machine, signed
@@ -149,6 +149,46 @@ def test_who_may_not_talk_is_not_joined() -> None:
     rules = (Rule(sources=("desk",), targets=("nas",)),)
     wish = desire(known(machine("nas"), machine("tv"), rules=rules))
     assert wish.peers.keys() == {"nas"}
+
+
+def test_a_link_over_members_is_wanted_for_who_is_sought_or_has_no_other() -> None:
+    over = slots.in_use(slots.settle((), [slots.HOPS], slots.drawn()), [slots.HOPS])
+    there = {
+        key(name).public: replace(
+            RECORDS[key(name).public],
+            interfaces=(
+                *(own.published for own in THEIRS[name] if name == "nas"),
+                over[0].published,
+            ),
+        )
+        for name in ("nas", "tv")
+    }
+    told = known(
+        machine("nas"),
+        machine("tv"),
+        own=(*OWN, *over),
+        records=there,
+        sights=(sight("nas", "fe80::2"),),
+    )
+    wish = desire(told)
+    assert found(wish, "nas", "lan")
+    assert not found(wish, "nas", "hops")
+    (link,) = found(wish, "tv", "hops")
+    assert link.endpoints == ()
+    assert "hops" in wish.desired.uplinks
+    # Whoever comes that way is let in all the same.
+    assert {each.peer for each in wish.remotes if each.own == over[0].id} == {"nas", "tv"}
+    way = IPv6Address("fd0d:7e50:b4f8:1:2::")
+    (link,) = found(desire(replace(told, ways={"nas": (way,)})), "nas", "hops")
+    assert link.endpoints == (Endpoint(host=str(way), port=over[0].port),)
+
+
+def test_two_members_have_no_ways_over_others() -> None:
+    assert desire(known(machine("nas"))).peers["nas"].ways is None
+    three = desire(known(machine("nas"), machine("tv")))
+    networks = {each.ways for each in (*three.peers.values(), three.member) if each is not None}
+    assert len(networks) == 3
+    assert None not in networks
 
 
 def test_streams_are_found_on_the_loopback_and_who_takes_them_is_kept_first() -> None:

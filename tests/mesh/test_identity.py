@@ -12,6 +12,7 @@ from tests.machine.kill import killed_at_each_step
 
 from clan.mesh import identity
 from clan.mesh.errors import MeshError
+from clan.mesh.hops import labels
 from clan.mesh.identity import Key
 
 KEYS = st.binary(min_size=32, max_size=32)
@@ -43,6 +44,11 @@ def test_the_page_s_test_vectors_are_right() -> None:
             found = identity.subnet(clan, int(given_))
         elif kind == "range":
             found = identity.alias_range(clan)
+        elif kind == "ways":
+            found = labels.prefix(clan)
+        elif kind == "label":
+            public = Key.of_seed(bytes([int(given_, 16)] * 32)).public
+            found = labels.labels([public])[public]
         else:
             assert kind == "alias"
             public = Key.of_seed(bytes([int(given_, 16)] * 32)).public

@@ -16,6 +16,7 @@ from clan.mesh.wire import (
     Choice,
     Knock,
     Letter,
+    Neighbours,
     Probe,
     Reason,
     Seen,
@@ -49,6 +50,7 @@ MESSAGES = st.one_of(
     st.builds(Knock, endpoint=ENDPOINTS, number=st.integers(0, 2**64 - 1)),
     st.just(Where()),
     st.builds(Letter, data=st.binary(max_size=wire.LONGEST_LETTER)),
+    st.builds(Neighbours, data=st.binary(max_size=wire.LONGEST_LETTER)),
 )
 
 

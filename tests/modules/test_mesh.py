@@ -261,6 +261,16 @@ def test_where_one_member_takes_streams_all_have_the_process_for_them(
         assert setting.read("home", tmp_path / machine).tls == told
 
 
+def test_a_member_that_passes_nothing_on(desk: Desk) -> None:
+    written = CLAN.replace(
+        "machines.nas.settings.", "machines.nas.settings.transit = false\nmachines.nas.settings."
+    )
+    found = plan(desk.open(written), "nas", Known("phone"))
+    (file,) = [each for each in found if isinstance(each, File)]
+    private = next(each.path for each in found if isinstance(each, Key))
+    assert file.content == setting.told(signers.ROOT.public, private, transit=False)
+
+
 def test_a_member_that_may_use_the_dht(desk: Desk) -> None:
     nodes = '["router.example:6881", "[2001:db8::1]:6881"]'
     written = f"{CLAN}[instances.home.settings]\ndht = {nodes}\n"

@@ -33,6 +33,7 @@ KIND_COST = {
     Kind.RELAY: 0.03,
     Kind.OVERLAY: 0.04,
     Kind.TLS: 0.08,
+    Kind.HOPS: 0.12,
 }
 """Seconds: what each kind costs beyond its round trip, in others' bandwidth, processor time, or a
 tunnel in a tunnel. The LAN comes first whatever router hairpins faster."""

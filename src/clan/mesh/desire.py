@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from clan.mesh import identity
 from clan.mesh.exchange import Desired, Peer
+from clan.mesh.hops import labels
 from clan.mesh.link import Endpoint, Kind, Link, LinkId, Uplink
 from clan.mesh.relay.seat import guess
 from clan.mesh.relay.wish import Clan, wants
@@ -85,6 +86,8 @@ class Known:
     """The latest first."""
     places: Mapping[tuple[bytes, str], tuple[Said, ...]] = field(default_factory=dict)
     """Where members' interfaces may be, by identity and id, as they say of themselves."""
+    ways: Mapping[str, tuple[IPv6Address, ...]] = field(default_factory=dict)
+    """Ways over several members to those who are sought or heard so, by name."""
     relayed: Mapping[LinkId, Endpoint] = field(default_factory=dict)
     """Where links that are relayed are registered."""
 
@@ -97,6 +100,8 @@ class Remote:
     key: bytes
     address: IPv6Address
     """Inside this link."""
+    port: int = 0
+    """Of the peer's interface outside."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +112,8 @@ class Member:
     identity: bytes
     address: IPv6Address
     alias: IPv4Address | None
+    ways: IPv6Network | None = None
+    """Addresses of ways that begin with it; None where no two members have a third."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +142,9 @@ def desire(known: Known) -> Wish:
         each.name: Uplink(name=each.name, index=each.index, metered=each.metered)
         for each in known.attachments
     }
+    over = next((own for own in known.own if own.slot.kind is Kind.HOPS), None)
+    if over is not None:
+        uplinks[over.slot.uplink] = Uplink(name=over.slot.uplink, index=0)
     peers: dict[str, Peer] = {}
     members: dict[str, Member] = {}
     remotes: dict[LinkId, Remote] = {}
@@ -142,21 +152,25 @@ def desire(known: Known) -> Wish:
     for machine in machines:
         if machine is here or not _may_talk(known.view, here, machine):
             continue
-        members[machine.name] = _member(known.prefix, machine)
+        members[machine.name] = _member(known, machine)
         record = known.records.get(machine.identity)
         found = [*_links(known, machine, record), *_relayed(known, here, machine)] if record else []
+        for link, theirs in _over_members(known, over, machine, record):
+            # Whoever comes that way is let in; it is looked for if there is a reason.
+            if machine.name in known.ways or not found:
+                found.append((link, theirs))
+            remotes[link.id] = _remote(machine, link, theirs)
         peers[machine.name] = Peer(links=tuple(link for link, _ in found))
         is_known = machine.addresses or (record is not None and record.reached)
         if is_known and any(link.slot.kind is Kind.INTERNET for link, _ in found):
             open_to_all.append(machine)
         for link, theirs in found:
-            address = inside(machine.identity, theirs.id)
-            remotes[link.id] = Remote(link=link.id, key=theirs.key, address=address)
+            remotes[link.id] = _remote(machine, link, theirs)
     kept = _kept(known, open_to_all)
     peers |= {name: replace(peers[name], kept=True) for name in kept}
     return Wish(
         desired=Desired(name=here.name, peers=peers, uplinks=uplinks),
-        member=_member(known.prefix, here),
+        member=_member(known, here),
         peers=members,
         aliases=content.aliases,
         remotes=remotes,
@@ -186,13 +200,39 @@ def _may_talk(view: View, one: Machine, other: Machine) -> bool:
     return bool(view.allowed(one, other) or view.allowed(other, one))
 
 
-def _member(prefix: IPv6Network, machine: Machine) -> Member:
+def _member(known: Known, machine: Machine) -> Member:
+    members = known.view.content.identities
+    label = labels.labels(members)[machine.identity]
     return Member(
         name=machine.name,
         identity=machine.identity,
-        address=identity.address(prefix, machine.identity),
+        address=identity.address(known.prefix, machine.identity),
         alias=machine.alias,
+        ways=labels.network(labels.prefix(known.prefix), label) if labels.may_be(members) else None,
     )
+
+
+def _remote(machine: Machine, link: Link, theirs: PublishedInterface) -> Remote:
+    address = inside(machine.identity, theirs.id)
+    return Remote(link=link.id, key=theirs.key, address=address, port=theirs.port)
+
+
+def _over_members(
+    known: Known, own: Own | None, machine: Machine, record: LinkRecord | None
+) -> Iterator[tuple[Link, PublishedInterface]]:
+    """Yield the link to a machine by way of others."""
+    for theirs in record.interfaces if own and record else ():
+        if own is not None and theirs.kind == own.slot.kind.value:
+            ways = known.ways.get(machine.name, ())
+            yield (
+                Link(
+                    id=LinkId(peer=machine.name, own=own.id, their=theirs.id),
+                    slot=own.slot,
+                    their_uplink=theirs.uplink,
+                    endpoints=tuple(Endpoint(host=str(way), port=theirs.port) for way in ways),
+                ),
+                theirs,
+            )
 
 
 def _links(

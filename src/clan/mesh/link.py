@@ -22,6 +22,8 @@ class Kind(enum.StrEnum):
     """A third machine that passes sealed datagrams on."""
     TLS = "tls"
     """A stream on port 443 by way of a relay."""
+    HOPS = "hops"
+    """Other members that pass sealed datagrams on, each inside its own links."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,6 +45,8 @@ TUNNELS = frozenset({"tun", "wireguard", "ipip", "sit", "gre", "ip6tnl", "vti", 
 VERSIONS = (4, 6)
 RANKS = ("1", "2")
 """What a slot for relays has for a network: the first of a pair's relays, or the second."""
+HOPS = Slot(uplink="hops", family=6, kind=Kind.HOPS)
+"""What is behind all uplinks: the other members, where there are some to be in the middle."""
 _FAR = 1 << 62
 
 

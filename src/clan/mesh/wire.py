@@ -21,6 +21,7 @@ that is not zero.
 | 6 letter | length u16, a signed signal (`signal.py`), for the receiver or to be handed on |
 | 7 where | nothing: asks for a `seen` |
 | 16 knock | as `seen`, then number u64: asks for a datagram there, the number twice |
+| 17 neighbours | length u16, a signed list of whom a member reaches (`hops/lists.py`) |
 
 A choice is number u32, own u32, their u32: the ids of the sender's interface and the receiver's.
 Probe flag 1: the sender has traffic for the receiver. Summary flag 1: the link can be used.
@@ -44,7 +45,7 @@ LONGEST = 9216
 MOST_LINKS = 32
 """Entries in one summary: more links than that between two machines are not told of."""
 LONGEST_LETTER = 1180
-"""Bytes of a letter, so that it fits a link that takes only IPv6's least."""
+"""Bytes of a letter or a list, so that it fits a link that takes only IPv6's least."""
 CLOCK = 1 << 32
 
 _HEAD = struct.Struct(">BBH")
@@ -174,7 +175,14 @@ class Knock:
     """64 random bits."""
 
 
-Message = Probe | Answer | Switch | Summary | Seen | Letter | Where | Knock
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbours:
+    """Whom a member reaches; which member, and for how long that holds, stands in it."""
+
+    data: bytes
+
+
+Message = Probe | Answer | Switch | Summary | Seen | Letter | Where | Knock | Neighbours
 
 
 def ticks(seconds: float) -> int:
@@ -219,15 +227,15 @@ def _encoded(message: Message) -> tuple[int, bytes]:
             return _aside(message)
 
 
-def _aside(message: Seen | Letter | Where | Knock) -> tuple[int, bytes]:
+def _aside(message: Seen | Letter | Where | Knock | Neighbours) -> tuple[int, bytes]:
     """Return the same of a message that tells nothing of links."""
     match message:
         case Seen(endpoint=endpoint):
             return 5, _place(endpoint)
-        case Letter(data=inside):
+        case Letter(data=inside) | Neighbours(data=inside):
             if len(inside) > LONGEST_LETTER:
                 raise ValueError(f"{len(inside)} bytes in a letter, {LONGEST_LETTER} at most")
-            return 6, _LETTER.pack(len(inside)) + inside
+            return 6 if isinstance(message, Letter) else 17, _LETTER.pack(len(inside)) + inside
         case Where():
             return 7, b""
         case Knock(endpoint=endpoint, number=number):
@@ -277,11 +285,12 @@ def _body(kind: int, body: bytes) -> Message | None:
         return _summary(body)
     if kind == 5:  # noqa: PLR2004
         return Seen(endpoint=_endpoint(body))
-    if kind == 6:  # noqa: PLR2004
+    if kind in {6, 17}:
         (size,) = _LETTER.unpack_from(body)
         if size > LONGEST_LETTER or _LETTER.size + size > len(body):
             raise WireError(f"a letter of {size} bytes is too long, or ends early")
-        return Letter(data=body[_LETTER.size : _LETTER.size + size])
+        inside = body[_LETTER.size : _LETTER.size + size]
+        return Letter(data=inside) if kind == 6 else Neighbours(data=inside)  # noqa: PLR2004
     if kind == 7:  # noqa: PLR2004
         return Where()
     if kind == 16:  # noqa: PLR2004

@@ -59,7 +59,9 @@ class Guard:
     """What the table is to say.
 
     `prefix` holds the clan's addresses and `alias` those of IPv4, if there are any; `interfaces`
-    are the mesh's. `peers` are those whose packets are to be reported, by their addresses.
+    are the mesh's. `peers` are those whose packets are to be reported, by their addresses. `ways`
+    holds the addresses of ways over several members, and `over` is the interface whose datagrams
+    go there.
     """
 
     prefix: IPv6Network
@@ -67,6 +69,8 @@ class Guard:
     interfaces: tuple[str, ...] = ()
     entries: tuple[Entry, ...] = ()
     peers: tuple[IPv4Address | IPv6Address, ...] = ()
+    ways: IPv6Network | None = None
+    over: Entry | None = None
 
 
 def ruleset(guard: Guard) -> str:
@@ -74,6 +78,7 @@ def ruleset(guard: Guard) -> str:
     ranges = [("ip6", guard.prefix), *([("ip", guard.alias)] if guard.alias else [])]
     inside = ", ".join(f'"{name}"' for name in ("lo", *guard.interfaces))
     own = ", ".join(f'"{name}"' for name in guard.interfaces)
+    ranges += [("ip6", guard.ways)] if guard.ways else []
     raw = [
         f"iifname != {{ {inside} }} {family} {end} {network} drop"
         for family, network in ranges
@@ -85,6 +90,7 @@ def ruleset(guard: Guard) -> str:
     ]
     ours = f"meta mark & {marks.MASK:#x} == {marks.FIRST:#x}"
     output = [f"{ours} {family} daddr {network} drop" for family, network in ranges]
+    go, come = _over_members(guard)
     sent = [f"{ip} daddr @peers{v} {ip} daddr != @heard{v} jump sent" for v, ip in _FAMILIES]
     came = [f"{ip} saddr @peers{v} {ip} saddr != @heard{v} jump came" for v, ip in _FAMILIES]
     forward = [*sent, *came]
@@ -100,8 +106,8 @@ def ruleset(guard: Guard) -> str:
             f"table inet {TABLE} {{",
             *(line for version, _ in _FAMILIES for line in _sets(version, guard.peers)),
             *_chain("raw", "filter hook prerouting priority -310", raw),
-            *_chain("output", "filter hook output priority -150", [*output, *sent]),
-            *_chain("input", "filter hook input priority -150", came),
+            *_chain("output", "filter hook output priority -150", [*go, *output, *sent]),
+            *_chain("input", "filter hook input priority -150", [*come, *came]),
             *_chain("forward", "filter hook forward priority -150", forward),
             *_report("sent", "daddr"),
             *_report("came", "saddr"),
@@ -109,6 +115,18 @@ def ruleset(guard: Guard) -> str:
             "",
         ]
     )
+
+
+def _over_members(guard: Guard) -> tuple[list[str], list[str]]:
+    """Return what may go out and come in by ways over members: one WireGuard's datagrams."""
+    go, come = [], []
+    if guard.ways is not None:
+        if guard.over is not None:
+            go.append(f"meta mark {guard.over.mark:#x} ip6 daddr {guard.ways} accept")
+            go.append(f"meta mark {guard.over.mark:#x} drop")
+            come.append(f"ip6 daddr {guard.ways} udp dport {guard.over.port} accept")
+        come.append(f"ip6 daddr {guard.ways} drop")
+    return go, come
 
 
 def _sets(version: int, peers: Iterable[IPv4Address | IPv6Address]) -> list[str]:

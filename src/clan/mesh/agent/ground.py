@@ -14,6 +14,7 @@ from clan.mesh.agent import firewall, lan, marks, uplinks
 from clan.mesh.agent.firewall import Entry, Guard
 from clan.mesh.agent.interfaces import PORT
 from clan.mesh.agent.rtnetlink import MAIN, UNREACHABLE, Route
+from clan.mesh.hops import labels
 from clan.mesh.link import Kind
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Ground:
         self._prefix = prefix
         self._opened = opened
         self._guard: Guard | None = None
+        self._over: frozenset[int] = frozenset()
         self._ports: list[tuple[str, int, str]] | None = None
 
     def settle(
@@ -59,12 +61,13 @@ class Ground:
         Raises OSError or StepError for what cannot be had.
         """
         interfaces, attachments = list(interfaces), list(attachments)
+        self._over = frozenset(each.index for each in interfaces if not each.uplink.index)
         served = [("tcp", streams, each.name) for each in attachments if streams and each.works]
         # Before there is an address or a link that somebody could misuse.
         self._shield(wish, interfaces, served)
         self._addresses(wish)
         self._kernel.settle_rules(
-            marks.rules({marks.mark(each.own.number): each.uplink.index for each in interfaces})
+            marks.rules({marks.mark(e.own.number): e.uplink.index for e in _on_uplinks(interfaces)})
         )
         routes = self._kernel.routes()
         for index in {each.index for each in attachments}:
@@ -75,7 +78,7 @@ class Ground:
     def lead(self, wish: Wish, peer: str, way: Way) -> None:
         """Let a peer's routes go another way, in one moment each. Raises OSError."""
         if wish.member is not None:
-            for route in _routes_to(wish.member, wish.peers[peer], way):
+            for route in self._routes_to(wish.member, wish.peers[peer], way):
                 self._kernel.set_route(route)
 
     def forget_guard(self) -> None:
@@ -96,8 +99,21 @@ class Ground:
                     port=each.own.port,
                     mark=marks.mark(each.own.number),
                 )
-                for each in sorted(interfaces, key=lambda each: each.own.number)
+                for each in sorted(_on_uplinks(interfaces), key=lambda each: each.own.number)
                 if each.own.slot.kind is not Kind.TLS
+            ),
+            ways=labels.prefix(self._prefix),
+            over=next(
+                (
+                    Entry(
+                        uplink=each.own.interface,
+                        port=each.own.port,
+                        mark=marks.mark(each.own.number),
+                    )
+                    for each in interfaces
+                    if not each.uplink.index
+                ),
+                None,
             ),
             peers=(
                 *(each.address for each in members),
@@ -121,12 +137,15 @@ class Ground:
                 for each in (wish.member.address, wish.member.alias)
                 if each is not None
             }
+            if wish.member.ways is not None:
+                wanted.add(ip_interface(wish.member.ways.network_address))
         there = {
             each.address
             for each in self._kernel.addresses()
             if each.index == loopback.index
             and (
                 each.address.ip in self._prefix
+                or each.address.ip in labels.prefix(self._prefix)
                 or (wish.aliases is not None and each.address.ip in wish.aliases)
             )
         }
@@ -136,19 +155,44 @@ class Ground:
             self._kernel.remove_address(loopback.index, address)
 
     def _routes(self, wish: Wish, ways: Mapping[str, Way]) -> list[Route]:
-        found = [Route(to=self._prefix, kind=UNREACHABLE)]
+        found = [
+            Route(to=self._prefix, kind=UNREACHABLE),
+            Route(to=labels.prefix(self._prefix), kind=UNREACHABLE),
+        ]
         if wish.aliases is not None:
             found.append(Route(to=wish.aliases, kind=UNREACHABLE))
         if wish.member is not None:
             for name, way in ways.items():
                 if name in wish.peers:
-                    found += _routes_to(wish.member, wish.peers[name], way)
+                    found += self._routes_to(wish.member, wish.peers[name], way)
         return found
+
+    def _routes_to(self, own: Member, peer: Member, way: Way) -> list[Route]:
+        found = [
+            Route(to=ip_network(peer.address), index=way.index, source=own.address, mtu=way.mtu),
+        ]
+        if peer.alias is not None and own.alias is not None:
+            to = ip_network(peer.alias)
+            found.append(Route(to=to, index=way.index, source=own.alias, mtu=way.mtu))
+        if peer.ways is not None and own.ways is not None:
+            if way.index in self._over:  # no way over members goes by another one
+                found.append(Route(to=peer.ways, kind=UNREACHABLE))
+            else:
+                # As long as any: what the link does not take whole is cut outside of it.
+                source = own.ways.network_address
+                hop = Route(to=peer.ways, index=way.index, source=source, mtu=uplinks.WIDEST_HOP)
+                found.append(hop)
+        return found
+
+
+def _on_uplinks(interfaces: Iterable[Interface]) -> list[Interface]:
+    """Return the interfaces that have an uplink of the kernel's."""
+    return [each for each in interfaces if each.uplink.index]
 
 
 def _outside(interfaces: Iterable[Interface]) -> Iterator[tuple[str, int, str]]:
     """Yield what is let in by uplinks: WireGuard, and on LANs the calls and the map."""
-    for each in interfaces:
+    for each in _on_uplinks(interfaces):
         if each.own.slot.kind is Kind.TLS:
             continue  # nothing but the process of streams sends to it
         yield "udp", each.own.port, each.own.slot.uplink
@@ -157,18 +201,10 @@ def _outside(interfaces: Iterable[Interface]) -> Iterator[tuple[str, int, str]]:
             yield "tcp", lan.PORT, each.own.slot.uplink
 
 
-def _inside(interfaces: Iterable[Interface]) -> Iterator[tuple[str, int, str]]:
-    """Yield what is let in by links: what agents say to each other."""
+def _inside(interfaces: list[Interface]) -> Iterator[tuple[str, int, str]]:
+    """Yield what is let in by links: what agents say to each other, and what comes by others."""
+    over = [each.own.port for each in interfaces if not each.uplink.index]
     for each in interfaces:
+        yield from (("udp", port, each.own.interface) for port in over if each.uplink.index)
         yield "udp", PORT, each.own.interface
         yield "tcp", PORT, each.own.interface
-
-
-def _routes_to(own: Member, peer: Member, way: Way) -> list[Route]:
-    found = [
-        Route(to=ip_network(peer.address), index=way.index, source=own.address, mtu=way.mtu),
-    ]
-    if peer.alias is not None and own.alias is not None:
-        to = ip_network(peer.alias)
-        found.append(Route(to=to, index=way.index, source=own.alias, mtu=way.mtu))
-    return found

@@ -90,10 +90,11 @@ class Here:
         before, self._metered = self._metered, uplinks.metered()
         return before != self._metered
 
-    def settle(self, interfaces: Interfaces, *, relayed: bool = False) -> None:
-        """Have an interface for each slot that there is now; for relays too, if there are some.
+    def settle(self, interfaces: Interfaces, *, relayed: bool = False, hops: bool = False) -> None:
+        """Have an interface for each slot that there is now. Raises OSError, StepError.
 
-        Raises OSError, StepError.
+        `relayed` says whether there are relays, `hops` whether there are members enough for one to
+        be in the middle.
         """
         self.relayed = relayed
         now = time.monotonic()
@@ -106,11 +107,12 @@ class Here:
             relayed=self.relayed,
             streams=self._streams,
         )
+        there += [slots.HOPS] if hops else []
         self._remember(slots.settle(self._remembered, there, slots.drawn()))
         for _ in range(TRIES):
             self.slots = slots.in_use(self._remembered, set(there))
             try:
-                interfaces.have(self.slots, self.attachments)
+                interfaces.have(self.slots, (*self.attachments, uplinks.HOPS))
             except PortTakenError as fault:
                 self._say(f"{fault.own.interface}: {fault}; it gets another one")
                 fresh = next(slots.drawn())

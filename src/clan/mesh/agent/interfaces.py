@@ -11,7 +11,7 @@ import contextlib
 import errno
 import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Interface, ip_address, ip_network
 from typing import TYPE_CHECKING
 
@@ -183,12 +183,13 @@ class Interfaces:
         for each in self.up.values():
             each.remotes = {link: r for link, r in wish.remotes.items() if link.own == each.own.id}
             there = each.wireguard.read().peers
-            allowed = _allowed(each.remotes, wish.peers, paths, there)
+            members = {name: _seen_by(each, member) for name, member in wish.peers.items()}
+            allowed = _allowed(each.remotes, members, paths, there)
             keys = {remote.key for remote in each.remotes.values()}
             changes = [Change(key=key, remove=True) for key in there if key not in keys]
             for link, remote in each.remotes.items():
                 seen = there.get(remote.key)
-                endpoint = next(iter(links[link].endpoints), None)
+                endpoint = next(iter(links[link].endpoints), None) if link in links else None
                 if seen is None:
                     changes.append(
                         Change(
@@ -228,6 +229,12 @@ class Interfaces:
         )
         return "; ".join(sorted(set(failed)))
 
+    def aim(self, link: LinkId, to: Endpoint) -> None:
+        """Send a link's packets elsewhere, and go on with its session. Raises OSError."""
+        each, remote = self._of(link)
+        if each is not None and remote is not None:
+            each.wireguard.change([Change(key=remote.key, endpoint=_outer(to, each))])
+
     def lead(self, link: LinkId, member: Member) -> int:
         """Let a link's key send and be sent a peer's addresses; return the interface's index.
 
@@ -236,7 +243,7 @@ class Interfaces:
         each, remote = self._of(link)
         if each is None or remote is None:
             raise OSError(errno.ENODEV, f"there is no link {link}")
-        allowed = frozenset({ip_network(remote.address), *_for_life(member)})
+        allowed = frozenset({ip_network(remote.address), *_for_life(_seen_by(each, member))})
         each.wireguard.change([Change(key=remote.key, allowed=allowed)])
         return each.index
 
@@ -284,7 +291,13 @@ class Interfaces:
 
 
 def _for_life(member: Member) -> set[IpNetwork]:
-    return {ip_network(each) for each in (member.address, member.alias) if each is not None}
+    own = (member.address, member.alias, member.ways)
+    return {ip_network(each) for each in own if each is not None}
+
+
+def _seen_by(each: Interface, member: Member) -> Member:
+    """Return a member as an interface has to know it: no way over members goes by another one."""
+    return replace(member, ways=None) if each.own.slot.kind is Kind.HOPS else member
 
 
 def _allowed(

@@ -7,10 +7,9 @@ interfaces, addresses and routes stay as they are, and the next one takes them u
 from __future__ import annotations
 
 import math
-import select
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from clan.machine.system import StepError
 from clan.mesh import wire
@@ -32,6 +31,7 @@ from clan.mesh.agent.signals import Signals
 from clan.mesh.agent.status import Status
 from clan.mesh.agent.streams import Streams
 from clan.mesh.agent.upkeep import Upkeep
+from clan.mesh.agent.waiting import Waiting
 from clan.mesh.exchange import (
     Call,
     Called,
@@ -46,6 +46,8 @@ from clan.mesh.exchange import (
     SetRoute,
     Traffic,
 )
+from clan.mesh.hops import labels
+from clan.mesh.hops.guide import Guide
 from clan.mesh.pair import Pair
 from clan.mesh.relay.table import TABLE as RELAY_TABLE
 from clan.mesh.step import State, step
@@ -68,14 +70,8 @@ TRY_AGAIN = 5.0
 """Seconds until something that could not be had is tried again."""
 WISH_EVERY = 0.1
 """Seconds between two reactions to what is told of others."""
-ASLEEP = 2.0
-"""Seconds by which the clock that counts sleep gains on the other when the machine slept."""
 ROUNDS = 4
 """Steps in a row that may follow from each other, before other things are looked at."""
-
-
-class _Readable(Protocol):
-    def fileno(self) -> int: ...
 
 
 class Agent:
@@ -99,6 +95,7 @@ class Agent:
         self._outside = Outside(setting.line, self.known, self._here, say)
         self._signals = Signals(self.known, self._here, self._interfaces, self._outside, say)
         self._relayed = Relayed(setting, self.known, self._here, self._interfaces, say)
+        self._guide = Guide(self.known, self._interfaces, say, transit=setting.transit)
         self._upkeep = Upkeep(
             setting,
             self._kernel,
@@ -108,6 +105,7 @@ class Agent:
             nearby=self._nearby,
             signals=self._signals,
             relayed=self._relayed,
+            guide=self._guide,
         )
         self._streams = Streams(setting, self.known, self._here, say)
         self._seen = self._versions()
@@ -116,7 +114,7 @@ class Agent:
         self._looked = -math.inf
         self._wish_at = math.inf
         self._wished = -math.inf
-        self._slept = _slept()
+        self._waiting = Waiting()
         self._last_fault = ""
 
     def close(self) -> None:
@@ -155,35 +153,27 @@ class Agent:
 
     def _wait(self) -> set[int]:
         """Wait until something can be read or is due; return what can be read."""
-        readers: list[_Readable] = [self._events, self._watch, self._first, self._status]
-        readers += [each.prober for each in self._interfaces.up.values()]
-        readers += self._relayed.sockets()
-        poll = select.poll()
-        for each in readers:
-            poll.register(each.fileno(), select.POLLIN)
         parts = (self._nearby, self._gossip, self._outside)
-        for descriptor, events in (pair for each in parts for pair in each.sockets()):
-            poll.register(descriptor, events)
+        own = (self._events, self._watch, self._first, self._status)
+        probers = (each.prober for each in self._interfaces.up.values())
+        readers = (*own, *probers, *self._relayed.sockets())
         due = min(
             self._state.wake,
             self._look_at,
             self._wish_at,
             self.known.due(),
             *(each.due() for each in (*parts, self._signals, self._relayed, self._streams)),
+            self._guide.due(),
         )
-        left = max(0.0, due - time.monotonic())
-        # Rounded up: woken a little too early, it would ask and find nothing to do.
-        found = poll.poll(None if math.isinf(left) else math.ceil(left * 1000))
-        return {descriptor for descriptor, _ in found}
+        sockets = (pair for each in parts for pair in each.sockets())
+        return self._waiting.wait(readers, sockets, due)
 
     def _notice(self, readable: set[int], now: float) -> None:
         """Take in what can be read, but for what comes by links: that has to be the last."""
-        slept = _slept()
-        if slept - self._slept > ASLEEP:
+        if self._waiting.has_slept():
             self._observed.append(Resumed(at=now))
             self._look_soon(now)
             self._nearby.ask(now)
-        self._slept = slept
         try:
             if self._events.fileno() in readable and self._is_news():
                 self._look_soon(now)
@@ -215,6 +205,7 @@ class Agent:
 
     def _told(self, addresses: list[IPv4Address | IPv6Address], now: float) -> None:
         """Note who talks, by the addresses in the first packets."""
+        self._guide.told(addresses, self._wish, now)
         for name, member in self._wish.peers.items():
             if member.address in addresses or (member.alias and member.alias in addresses):
                 self._observed.append(Traffic(peer=name, at=now))
@@ -237,8 +228,11 @@ class Agent:
             except wire.WireError as fault:
                 self._say(f"{link}: {fault}")
                 continue
-            if message is None or self._signals.take(
-                link, message, self._wish, self._state.pairs, datagram.at
+            self._guide.heard(link, each.own.slot.kind, datagram.at)
+            if (
+                message is None
+                or self._signals.take(link, message, self._wish, self._state.pairs, datagram.at)
+                or self._guide.take(link, message, self._wish, datagram.at)
             ):
                 continue
             size = len(datagram.data) + INSIDE
@@ -256,7 +250,11 @@ class Agent:
             self._observed += self._here.look(self._looked)
             if not first:
                 self._decide()  # what is lost is left before anything else is done
-            self._here.settle(self._interfaces, relayed=self.known.has_relays)
+            self._here.settle(
+                self._interfaces,
+                relayed=self.known.has_relays,
+                hops=labels.may_be(self.known.content.identities),
+            )
             self._nearby.settle(
                 self._here.attachments, self._here.slots, self._here.moved, self._looked
             )
@@ -292,6 +290,7 @@ class Agent:
         self._outside.turn(readable, self._signals.here(), now)
         self._gossip.turn(self._interfaces.up, readable, now)
         self._signals.turn(self._wish, self._state.pairs, now)
+        self._guide.turn(self._wish, self._state.pairs, now)
         self._observed += self._relayed.turn(readable, self._state.pairs, now)
         if self._here.relayed != self.known.has_relays:
             self._look_soon(now)
@@ -302,6 +301,7 @@ class Agent:
             if versions[0] != before[0]:
                 self._wish_at = now  # who was removed is cut off at once
                 self._gossip.carry(now)
+                self._look_soon(now)
                 self._nearby.ask(now)
         if now >= self._wish_at:
             self._wish_again(now)
@@ -309,8 +309,9 @@ class Agent:
         self.known.keep_soon(now)
         for name in self._gossip.wake(self._wish, self._state, now):
             self._observed.append(Called(peer=name, at=now))
-        self._observed += self._signals.observed
-        self._signals.observed.clear()
+        for each in (self._signals.observed, self._guide.observed):
+            self._observed += each
+            each.clear()
         self._observed += self._streams.turn(self._wish, self._state.pairs, now)
         self._decide()
         self._gossip.follow(self._wish, self._state, self._interfaces.up, now)
@@ -318,7 +319,8 @@ class Agent:
 
     def _versions(self) -> tuple[object, ...]:
         """Return what changes with what is known of others; first, with the map."""
-        return self.known.maps, self.known.version, self._signals.version, self._relayed.version
+        parts = (self.known, self._signals, self._relayed, self._guide)
+        return self.known.maps, *(each.version for each in parts)
 
     # What is to be done.
 
@@ -391,8 +393,3 @@ class Agent:
     def want(self, event: Traffic) -> None:
         """Have a peer looked for at once, as its traffic would."""
         self._observed.append(event)
-
-
-def _slept() -> float:
-    """Return the seconds that this machine has slept since it was booted."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any
+
+from clan.mesh.hops import labels
+from clan.mesh.link import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -131,7 +135,20 @@ def _link(each: Standing, scene: Scene) -> dict[str, Any]:
         "mtu": each.width.mtu,
         "narrow": each.width.narrow,
         "failures": each.failures,
+        "hops": _hops(endpoint, scene) if each.link.slot.kind is Kind.HOPS else None,
     }
+
+
+def _hops(endpoint: Endpoint | None, scene: Scene) -> list[str]:
+    """Return the names of the machines in the middle, the first hop first; "?" for one unknown."""
+    if endpoint is None or scene.wish.member is None or scene.wish.member.ways is None:
+        return []
+    content = scene.held.view.content
+    found = labels.labels(content.identities)
+    names = {found[each.identity]: each.name for each in content.machines}
+    ways = scene.wish.member.ways.supernet(new_prefix=labels.BITS)
+    passed = labels.read(ways, IPv6Address(endpoint.host))
+    return [names.get(label, "?") for label in passed[:-1]]
 
 
 def _written(endpoint: Endpoint) -> str:

@@ -35,6 +35,8 @@ class Setting:
     """Where the process of its TLS streams answers."""
     journal: Path
     """Where it writes what it observed and decided."""
+    transit: bool = True
+    """Whether it passes on what other members send to each other."""
     tls: Told | None = None
     """What the clan's file says of streams; None where no machine takes any."""
 
@@ -54,12 +56,15 @@ class Setting:
         return identity.prefix(self.root)
 
 
-def told(root: bytes, private: str, tls: Told | None = None) -> bytes:
+def told(root: bytes, private: str, tls: Told | None = None, *, transit: bool = True) -> bytes:
     """Return what an instance's setting is to hold.
 
-    The first root, a path on the machine, and what is said of streams, if somebody takes any.
+    The first root, a path on the machine, what is said of streams, if somebody takes any, and
+    whether it passes on what others send to each other.
     """
-    more = {} if tls is None else {"tls": streams.value(tls)}
+    more = ({} if tls is None else {"tls": streams.value(tls)}) | (
+        {} if transit else {"transit": 0}
+    )
     return encode({"root": base64_of(root), "identity": private} | more) + b"\n"
 
 
@@ -84,6 +89,7 @@ def read(instance: str, root: Path) -> Setting:
         socket=root / RUN / f"mesh-{instance}.sock",
         streams=root / RUN / f"mesh-{instance}-tls.sock",
         journal=root / RUN / f"mesh-{instance}.journal",
+        transit=not fields.has("transit") or bool(fields.number("transit", 0, 1)),
         tls=streams.read(fields.record("tls"), str(place)) if fields.has("tls") else None,
     )
     fields.end()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from clan.mesh.agent.relayed import Relayed
     from clan.mesh.agent.setting import Setting
     from clan.mesh.agent.signals import Signals
+    from clan.mesh.hops.guide import Guide
     from clan.mesh.link import LinkId
     from clan.mesh.pair import Pair
 
@@ -43,6 +44,7 @@ class Upkeep:
         nearby: Nearby,
         signals: Signals,
         relayed: Relayed,
+        guide: Guide,
     ) -> None:
         self._known = known
         self._here = here
@@ -50,6 +52,7 @@ class Upkeep:
         self._nearby = nearby
         self._signals = signals
         self._relayed = relayed
+        self._guide = guide
         self._ground = Ground(kernel, setting.prefix, setting.state / OPENED)
         self._served = setting.tls.served if setting.tls else None
         self._certificate = b""
@@ -73,13 +76,16 @@ class Upkeep:
                 sights=self._nearby.sights,
                 places=self._signals.places(time.monotonic()),
                 relayed=self._relayed.endpoints(),
+                ways=self._guide.found,
             )
         )
 
     def found(self, now: float) -> Mapping[str, LinkId]:
         """Return the paths of an earlier process, to go on with. Raises OSError."""
         self._nearby.remember(self._interfaces.sights(self._known.records, now))
-        return self._interfaces.paths(self.desire())
+        paths = self._interfaces.paths(self.desire())
+        self._guide.remember(paths, now)
+        return paths
 
     def settle(self, wish: Wish, pairs: Mapping[str, Pair]) -> None:
         """Let in who is wanted, and have what that needs. Raises OSError, StepError."""
@@ -94,6 +100,7 @@ class Upkeep:
         }
         streams = self._served.port if self._certificate and self._served else None
         self._ground.settle(wish, up.values(), self._here.attachments, ways, streams=streams)
+        self._guide.settle(wish)
         self._publish()
 
     def again(self, pairs: Mapping[str, Pair]) -> None:
@@ -119,5 +126,6 @@ class Upkeep:
         self._ground.lead(self.wish, peer, Way(index=index, mtu=mtu))
 
     def forget_guard(self) -> None:
-        """Note that somebody took the firewall's table away."""
+        """Note that somebody took the firewall's tables away."""
         self._ground.forget_guard()
+        self._guide.forget_passage()

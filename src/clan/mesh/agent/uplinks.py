@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from clan.mesh.agent.kernel import Kernel
     from clan.mesh.agent.rtnetlink import Address, Interface, IpInterface
 
+WIDEST_HOP = 1420
+"""Bytes of what is sent from one member to the next: what WireGuard leaves of an Ethernet frame."""
 _ANY = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 _LAST = 0xFFFFFF00
 """The metric of the route that ends an uplink's table: after any other."""
@@ -47,6 +49,18 @@ class Attachment:
     addresses: tuple[IpInterface, ...]
     defaults: tuple[Route, ...]
     metered: bool = False
+
+
+HOPS = Attachment(
+    name="hops",
+    index=0,
+    kind="",
+    works=True,
+    mtu=WIDEST_HOP,
+    addresses=(),
+    defaults=(),
+)
+"""What is no interface of the kernel's: the members by way of which others are reached."""
 
 
 def look(kernel: Kernel, own: Collection[str] = ()) -> list[Attachment]:

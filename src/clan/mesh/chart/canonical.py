@@ -57,15 +57,15 @@ class Fields:
         self._left = dict(value)
         self._what = what
 
+    def has(self, name: str) -> bool:
+        """Say whether there is a field that was not taken yet."""
+        return name in self._left
+
     def _take(self, name: str, kind: type) -> Any:
         value = self._left.pop(name, None)
         if type(value) is not kind:  # `True` is no integer here
             raise MeshError(f"{self._what}: {name} is missing or not of its type")
         return value
-
-    def has(self, name: str) -> bool:
-        """Say whether there is a field that has not been taken."""
-        return name in self._left
 
     def text(self, name: str, longest: int) -> str:
         """Take a string of at most so many characters."""

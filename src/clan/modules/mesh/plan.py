@@ -170,7 +170,8 @@ def resources(machine: str, instance: Instance, clan: Clan, values: Values) -> I
         public=values.public(keys.identity_var(name, machine)),
     )
     streams = _streams(machine, instance)
-    told = setting.told(of_text(root), keys.private_path(name), streams)
+    transit = MemberSettings.of(instance.members["member"][machine]).transit
+    told = setting.told(of_text(root), keys.private_path(name), streams, transit=transit)
     yield File(path=setting_file(name), content=told)
     aliases = MeshSettings.of(instance).aliases or alias_range(prefix(of_text(root)))
     yield Unit(

@@ -136,6 +136,11 @@ class MemberSettings(Settings):
         description="Where others may find it, as HOST or HOST:PORT, the likeliest first; a UDP "
         "port that leads to it, or none where all its ports do. `deploy.targetHost` is tried too.",
     )
+    transit: bool = Field(
+        True,
+        description="Whether it passes on what two others send each other that share no network; "
+        "never over an uplink on which bytes cost.",
+    )
     tls: bool = Field(
         False,
         description="Whether others, who get nothing out but TCP 443, may have their streams here "

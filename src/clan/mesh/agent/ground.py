@@ -66,9 +66,8 @@ class Ground:
         # Before there is an address or a link that somebody could misuse.
         self._shield(wish, interfaces, served)
         self._addresses(wish)
-        self._kernel.settle_rules(
-            marks.rules({marks.mark(e.own.number): e.uplink.index for e in _on_uplinks(interfaces)})
-        )
+        led = {marks.mark(each.own.number): each.uplink.index for each in _on_uplinks(interfaces)}
+        self._kernel.settle_rules(marks.rules(led, self._kernel.rules()))
         routes = self._kernel.routes()
         for index in {each.index for each in attachments}:
             table = uplinks.table(index, routes)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING
 
 from tests.mesh.signers import ROOT, key, machine, signed
 from tests.mesh.test_slots import HOME, INTERNET, LAN, attached
 
 from clan.mesh import identity, slots
+from clan.mesh.agent.rtnetlink import Route
 from clan.mesh.chart import links
 from clan.mesh.chart.accept import Held
 from clan.mesh.chart.content import Content, KnownAddress, Rule
@@ -20,6 +21,7 @@ from clan.mesh.tls.frames import Port
 from clan.mesh.tls.wants import loopback
 
 if TYPE_CHECKING:
+    from clan.mesh.agent.uplinks import Attachment
     from clan.mesh.chart.content import Machine
     from clan.mesh.link import Link
 
@@ -214,3 +216,46 @@ def test_streams_are_found_on_the_loopback_and_who_takes_them_is_kept_first() ->
         own, other = (next(e.id for e in them if e.slot == slot) for them in (mine, theirs))
         place = loopback(own, Port(key(name).public, other))
         assert (link.endpoints, link.lifetime) == ((place,), None)
+
+
+OVERLAY = Slot(uplink="tun0", family=4, kind=Kind.OVERLAY, network="10.0.0.1")
+TUNNEL = replace(
+    attached("tun0", "10.0.0.1/24", kind="tun"),
+    ways=(Route(to=ip_network("10.0.0.0/24"), index=1),),
+)
+
+
+def overlaid(theirs: str, *, tunnel: Attachment = TUNNEL, address: str = "") -> list[Link]:
+    """Return the links by an overlay to a machine that says it has an address there."""
+    own = slots.in_use(slots.settle((), [OVERLAY], slots.drawn()), [OVERLAY])
+    slot = replace(OVERLAY, uplink="ygg0", network=theirs)
+    (far,) = slots.settle((), [slot], slots.drawn())
+    record = LinkRecord(identity=key("nas").public, serial=2, interfaces=(far.published,))
+    there = known(
+        at("nas", *[each for each in [address] if each]),
+        own=own,
+        attachments=(HOME, tunnel),
+        records={key("nas").public: links.publish(record, key("nas"))},
+    )
+    return found(desire(there), "nas", "overlay")
+
+
+def test_another_network_is_a_way_to_who_is_there_by_the_tunnels_own_routes() -> None:
+    (link,) = overlaid("10.0.0.7")
+    assert hosts(link) == ["10.0.0.7"]
+    assert not link.cut
+    assert overlaid("10.0.1.7") == []
+    (listed,) = overlaid("10.0.1.7", address="10.0.0.8")
+    assert hosts(listed) == ["10.0.0.8"]
+    assert overlaid("10.0.0.1") == []  # that is this machine
+
+
+def test_no_way_to_the_mesh_leads_by_the_mesh() -> None:
+    inner = identity.address(PREFIX, key("nas").public)
+    everywhere = replace(TUNNEL, ways=(Route(to=ip_network("fc00::/7"), index=1),))
+    assert overlaid(str(inner), tunnel=everywhere) == []
+
+
+def test_a_link_over_a_tunnel_that_takes_only_small_packets_is_known_to_be_cut() -> None:
+    (link,) = overlaid("10.0.0.7", tunnel=replace(TUNNEL, mtu=1280))
+    assert link.cut

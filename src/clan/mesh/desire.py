@@ -2,7 +2,7 @@
 
 A link is possible between a slot of this machine and an interface of the peer's of the same kind,
 family and network. On a LAN the peer must have been heard there, or have an address of its subnet
-in the inventory. Whether a link works is not asked here: that is measured.
+in the inventory. An overlay must lead to the address that the peer says it has there. Whether a link works is not asked here: that is measured.
 
 Nobody is let in whom the map does not list, and no pair of machines is joined of which neither may
 reach the other.
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from clan.mesh import identity
 from clan.mesh.exchange import Desired, Peer
 from clan.mesh.hops import labels
-from clan.mesh.link import Endpoint, Kind, Link, LinkId, Uplink
+from clan.mesh.link import OVERHEAD, Endpoint, Kind, Link, LinkId, Uplink
 from clan.mesh.relay.seat import guess
 from clan.mesh.relay.wish import Clan, wants
 from clan.mesh.slots import inside
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 IpAddress = IPv4Address | IPv6Address
 MOST_ENDPOINTS = 8
 """Places at which one link's peer is looked for."""
+LEAST_INSIDE = 1280
+"""Bytes that a link takes whole, whatever it takes outside (RFC 8200, section 5)."""
 MOST_KEPT = 2
 """Members to which a link is kept open."""
 LIFETIME = 30.0
@@ -244,12 +246,7 @@ def _links(
         uplink = next((e for e in known.attachments if e.name == own.slot.uplink), None)
         for theirs in record.interfaces:
             slot = own.slot
-            fits = (theirs.kind, theirs.family, theirs.network)
-            if (
-                slot.kind is Kind.RELAY
-                or uplink is None
-                or fits != (slot.kind.value, slot.family, slot.network)
-            ):
+            if uplink is None or not _fits(slot, theirs):
                 continue
             # What is known for the shortest time is the likeliest: machines move.
             heard = [*_seen(sights, own.slot, theirs), *_said(known, machine, slot, theirs)]
@@ -258,11 +255,12 @@ def _links(
                 *(each.endpoint for each in heard),
                 *_listed(known, machine, uplink, slot, theirs),
                 *_reached(record, slot, theirs),
+                *_there(known, uplink, slot, theirs),
             )
             endpoints = tuple(dict.fromkeys(endpoints))[:MOST_ENDPOINTS]
             if slot.kind is Kind.TLS:
                 endpoints = (loopback(own.id, Port(machine.identity, theirs.id)),)
-            if slot.kind is Kind.LAN and not endpoints:
+            if slot.kind in {Kind.LAN, Kind.OVERLAY} and not endpoints:
                 continue
             yield (
                 Link(
@@ -271,9 +269,17 @@ def _links(
                     their_uplink=theirs.uplink,
                     endpoints=endpoints,
                     lifetime=LIFETIME if slot.kind is Kind.INTERNET else None,
+                    cut=uplink.mtu < LEAST_INSIDE + OVERHEAD[slot.family],
                 ),
                 theirs,
             )
+
+
+def _fits(slot: Slot, theirs: PublishedInterface) -> bool:
+    """Whether there can be a link between a slot and an interface of a peer's, but for relays."""
+    if slot.kind is Kind.RELAY or (slot.kind.value, slot.family) != (theirs.kind, theirs.family):
+        return False
+    return slot.kind is Kind.OVERLAY or slot.network == theirs.network
 
 
 def _relayed(
@@ -320,12 +326,12 @@ def _said(known: Known, machine: Machine, slot: Slot, theirs: PublishedInterface
 def _listed(
     known: Known, machine: Machine, uplink: Attachment, slot: Slot, theirs: PublishedInterface
 ) -> Iterator[Endpoint]:
-    """Yield where the inventory says that a peer is; for a LAN, what is in its subnets."""
+    """Yield where the inventory says that a peer is, if the slot leads there."""
     for each in machine.addresses:
         host, port = _numeric(each.host), each.port or theirs.port
         if host is None or host.version != slot.family or not port or _inside(host, known):
             continue
-        if slot.kind is not Kind.LAN or any(host in net.network for net in uplink.addresses):
+        if _leads(uplink, slot, host):
             yield Endpoint(host=str(host), port=port)
 
 
@@ -334,6 +340,26 @@ def _reached(record: LinkRecord, slot: Slot, theirs: PublishedInterface) -> Iter
     for each in record.reached if slot.kind is Kind.INTERNET else ():
         if ip_address(each.host).version == slot.family and theirs.port:
             yield Endpoint(host=each.host, port=theirs.port)
+
+
+def _leads(uplink: Attachment, slot: Slot, host: IpAddress) -> bool:
+    """Whether an address may be reached by a slot: a LAN and a tunnel have only some."""
+    if slot.kind is Kind.LAN:
+        return any(host in each.network for each in uplink.addresses)
+    if slot.kind is Kind.OVERLAY:
+        return any(host in each.to for each in uplink.ways)
+    return True
+
+
+def _there(
+    known: Known, uplink: Attachment, slot: Slot, theirs: PublishedInterface
+) -> Iterator[Endpoint]:
+    """Yield where a peer says that it is in another network, if the slot leads there."""
+    host = _numeric(theirs.network) if slot.kind is Kind.OVERLAY else None
+    if host is None or host.version != slot.family or not theirs.port or _inside(host, known):
+        return
+    if _leads(uplink, slot, host) and all(host != each.ip for each in uplink.addresses):
+        yield Endpoint(host=str(host), port=theirs.port)
 
 
 def _numeric(host: str) -> IpAddress | None:
@@ -347,6 +373,7 @@ def _inside(host: IpAddress, known: Known) -> bool:
     """Whether an address is the clan's own: the mesh is not reached through the mesh."""
     networks: Collection[IPv4Network | IPv6Network | None] = (
         known.prefix,
+        labels.prefix(known.prefix),
         known.view.content.aliases,
     )
     return any(each is not None and host in each for each in networks)

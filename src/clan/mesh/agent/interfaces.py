@@ -20,7 +20,7 @@ from clan.mesh.agent.kernel import LEAST_MTU, TUN, WIREGUARD
 from clan.mesh.agent.probes import Prober
 from clan.mesh.agent.wireguard import Change, fingerprint
 from clan.mesh.desire import Sight
-from clan.mesh.link import Endpoint, Kind, LinkId
+from clan.mesh.link import OVERHEAD, Endpoint, Kind, LinkId
 from clan.mesh.slots import NAMES, inside
 
 if TYPE_CHECKING:
@@ -40,8 +40,6 @@ OPENING = b"\0"
 """What opens a hole: WireGuard drops what is so short."""
 YOUNG = 1.0
 """Seconds since a handshake within which a session is not given up for a new one."""
-_OVERHEAD = {4: 60, 6: 80}
-"""Bytes that WireGuard, UDP and IP put around a packet."""
 _NAME = re.compile(rf"{re.escape(NAMES)}[0-9]+")
 
 
@@ -123,7 +121,7 @@ class Interfaces:
         mark = marks.mark(own.number)
         if (device.key, device.port, device.mark) != (fingerprint(own.private), own.port, mark):
             made.configure(private=own.private, port=own.port, mark=mark)
-        mtu = max(LEAST_MTU, uplink.mtu - _OVERHEAD[own.slot.family])
+        mtu = max(LEAST_MTU, uplink.mtu - OVERHEAD[own.slot.family])
         if there.mtu != mtu:
             self._kernel.set_mtu(there.index, mtu)
         if not there.up:

@@ -47,7 +47,7 @@ class PublishedInterface:
     kind: str
     """One of `KINDS`."""
     network: str = ""
-    """Which instance, for an overlay."""
+    """For an overlay, the machine's address there; for a relay, which of a pair's two."""
     key: bytes
     """X25519 public key, of this interface alone."""
     former: bytes = b""

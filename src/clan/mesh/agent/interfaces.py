@@ -19,7 +19,7 @@ from clan.mesh.agent import marks, probes, wireguard
 from clan.mesh.agent.kernel import LEAST_MTU, TUN, WIREGUARD
 from clan.mesh.agent.probes import Prober
 from clan.mesh.agent.wireguard import Change, fingerprint
-from clan.mesh.desire import Sight
+from clan.mesh.candidates import Sight
 from clan.mesh.link import OVERHEAD, Endpoint, Kind, LinkId
 from clan.mesh.slots import NAMES, inside
 

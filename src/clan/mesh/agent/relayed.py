@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from clan.mesh.agent.here import Here
     from clan.mesh.agent.interfaces import Interfaces
     from clan.mesh.agent.knowledge import Knowledge
+    from clan.mesh.agent.names import Names
     from clan.mesh.agent.nflog import LogGroup
     from clan.mesh.agent.setting import Setting
     from clan.mesh.exchange import Event
@@ -39,8 +40,11 @@ class Relayed:
         here: Here,
         interfaces: Interfaces,
         say: Callable[[str], None],
+        *,
+        names: Names,
     ) -> None:
         self._known = known
+        self._names = names
         self._here = here
         self._interfaces = interfaces
         self._say = say
@@ -112,8 +116,10 @@ class Relayed:
             records=self._known.records,
             own=self._here.slots,
             attachments=self._here.attachments,
+            nat64=self._names.nat64,
         )
-        seen = self._known.maps, self._known.version, around.own, around.attachments
+        known = self._known.maps, self._known.version
+        seen = known, around.own, around.attachments, around.nat64
         if seen != self._settled:
             self._relaying.settle(around, now)
             self._settled = seen

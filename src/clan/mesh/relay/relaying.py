@@ -59,6 +59,8 @@ class Around:
     records: Mapping[bytes, LinkRecord]
     own: tuple[Own, ...]
     attachments: tuple[Attachment, ...]
+    nat64: IPv6Network | None = None
+    """Where a NAT64 has IPv4, if there is one."""
 
     @property
     def content(self) -> Content:
@@ -191,7 +193,14 @@ class Relaying:
     def _possible(self, peer: str) -> Iterator[seat.Want]:
         scene = self._scene
         if scene is not None and self._here:
-            for _, _, want in wants(self._clan, self._here, peer, scene.own, scene.attachments):
+            for _, _, want in wants(
+                self._clan,
+                self._here,
+                peer,
+                scene.own,
+                scene.attachments,
+                translated=scene.nat64,
+            ):
                 yield want
 
     def _send_asks(self, queries: Iterable[seat.Query]) -> None:

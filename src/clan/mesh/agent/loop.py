@@ -97,7 +97,13 @@ class Agent:
         self._signals = Signals(self.known, self._here, self._interfaces, self._outside, say)
         self._names = Names(self.known, self._here)
         self._relayed = Relayed(
-            setting, self.known, self._here, self._interfaces, say, names=self._names
+            setting,
+            self.known,
+            self._here,
+            self._interfaces,
+            say,
+            names=self._names,
+            outside=self._outside,
         )
         self._guide = Guide(self.known, self._interfaces, say, transit=setting.transit)
         self._upkeep = Upkeep(

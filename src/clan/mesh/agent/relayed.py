@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING
 
 from clan.machine.system import StepError
-from clan.mesh.chart.links import Reached
 from clan.mesh.exchange import Called
 from clan.mesh.link import Kind
 from clan.mesh.pair import Mode
@@ -21,7 +20,9 @@ if TYPE_CHECKING:
     from clan.mesh.agent.knowledge import Knowledge
     from clan.mesh.agent.names import Names
     from clan.mesh.agent.nflog import LogGroup
+    from clan.mesh.agent.outside import Outside
     from clan.mesh.agent.setting import Setting
+    from clan.mesh.chart.links import Reached
     from clan.mesh.exchange import Event
     from clan.mesh.link import Endpoint, LinkId
     from clan.mesh.pair import Pair
@@ -42,9 +43,11 @@ class Relayed:
         say: Callable[[str], None],
         *,
         names: Names,
+        outside: Outside,
     ) -> None:
         self._known = known
         self._names = names
+        self._outside = outside
         self._here = here
         self._interfaces = interfaces
         self._say = say
@@ -73,7 +76,7 @@ class Relayed:
     @property
     def reached(self) -> tuple[Reached, ...]:
         """Where this machine offers to relay."""
-        return tuple(Reached(host=e.host, port=e.port) for e in self._relaying.places)
+        return self._relaying.places
 
     def endpoints(self) -> dict[LinkId, Endpoint]:
         """Return where the datagrams of links that are relayed go."""
@@ -117,9 +120,10 @@ class Relayed:
             own=self._here.slots,
             attachments=self._here.attachments,
             nat64=self._names.nat64,
+            mapped=self._outside.seats,
         )
         known = self._known.maps, self._known.version
-        seen = known, around.own, around.attachments, around.nat64
+        seen = known, around.own, around.attachments, around.nat64, around.mapped
         if seen != self._settled:
             self._relaying.settle(around, now)
             self._settled = seen

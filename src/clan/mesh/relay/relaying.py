@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING
 from clan.mesh import identity
 from clan.mesh.agent import marks
 from clan.mesh.agent.nflog import LogGroup
+from clan.mesh.chart.links import Reached
 from clan.mesh.link import Endpoint, Kind, LinkId
 from clan.mesh.relay import message, offer, post, seat, table
 from clan.mesh.relay.desk import Asked
 from clan.mesh.relay.host import Host
-from clan.mesh.relay.message import Answer, Ask, Call, Tried, Try
-from clan.mesh.relay.pick import PORTS
+from clan.mesh.relay.message import SEATS, Answer, Ask, Call, Tried, Try
+from clan.mesh.relay.pick import FEW, PORTS
 from clan.mesh.relay.wish import Clan, wants
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ class Around:
     attachments: tuple[Attachment, ...]
     nat64: IPv6Network | None = None
     """Where a NAT64 has IPv4, if there is one."""
+    mapped: tuple[Endpoint, ...] = ()
+    """Where routers lead to the first of this machine's seats, and to some after it."""
 
     @property
     def content(self) -> Content:
@@ -113,9 +116,13 @@ class Relaying:
         return min(self._seats.due, self._host.due, offers)
 
     @property
-    def places(self) -> tuple[Endpoint, ...]:
+    def places(self) -> tuple[Reached, ...]:
         """Where this machine can be a relay, as members elsewhere have shown."""
-        return tuple(offer.reached(self._offers, time.monotonic()))
+        mapped = self._scene.mapped if self._scene else ()
+        return tuple(
+            Reached(host=each.host, port=each.port, seats=FEW if each in mapped else SEATS)
+            for each in offer.reached(self._offers, time.monotonic())
+        )
 
     def endpoints(self) -> dict[LinkId, Endpoint]:
         """Return where the datagrams of links that are relayed go."""
@@ -133,7 +140,8 @@ class Relaying:
             uplinks=[each.name for each in scene.attachments],
             now=now,
         )
-        self._offers = offer.settle(self._offers, offer.candidates(_addresses(scene)))
+        candidates = offer.candidates(_addresses(scene), scene.mapped)
+        self._offers = offer.settle(self._offers, candidates)
         self._settle_seats()
 
     def forget_table(self) -> None:
@@ -239,6 +247,7 @@ class Relaying:
             source=datagram.source,
             local=datagram.to.host,
             seat=datagram.to.port - PORTS.start,
+            seats=min((each.seats for each in self.places), default=SEATS),
             mark=self._mark(packet.interface),
         )
         for each in self._host.take(asked, time.monotonic()):

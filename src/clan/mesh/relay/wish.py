@@ -94,6 +94,7 @@ def wants(
                 peer=record.identity,
                 relay=relay.identity,
                 places=places,
+                seats=min(each.seats for each in relay.reached),
             )
             yield mine, theirs, want
 

@@ -394,6 +394,7 @@ class Agent:
             has=self._gossip.has,
             why=self.diary.why,
             fault=self._last_fault,
+            offers=self._relayed.offers,
             now=time.monotonic(),
         )
 

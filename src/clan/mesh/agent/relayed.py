@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from clan.mesh.exchange import Event
     from clan.mesh.link import Endpoint, LinkId
     from clan.mesh.pair import Pair
+    from clan.mesh.relay import offer
 
 TRY_AGAIN = 5.0
 """Seconds until something that failed is tried again."""
@@ -77,6 +78,11 @@ class Relayed:
     def reached(self) -> tuple[Reached, ...]:
         """Where this machine offers to relay."""
         return self._relaying.places
+
+    @property
+    def offers(self) -> offer.State:
+        """Where this machine may be a relay, and what is known of that."""
+        return self._relaying.offers
 
     def endpoints(self) -> dict[LinkId, Endpoint]:
         """Return where the datagrams of links that are relayed go."""

@@ -93,7 +93,7 @@ class Relaying:
         self._wanted: dict[LinkId, None] = {}
         self._awake: frozenset[str] = frozenset()
         self._seats = seat.State()
-        self._offers = offer.State()
+        self.offers = offer.State()
         self._tried: dict[bytes, float] = {}
         self.ready: list[tuple[LinkId, Endpoint]] = []
         """Links whose datagrams are passed on now, and were not before."""
@@ -112,7 +112,7 @@ class Relaying:
 
     def due(self) -> float:
         """Return when `turn` has something to do though nothing can be read."""
-        offers = self._offers.due if self._awake else math.inf
+        offers = self.offers.due if self._awake else math.inf
         return min(self._seats.due, self._host.due, offers)
 
     @property
@@ -121,7 +121,7 @@ class Relaying:
         mapped = self._scene.mapped if self._scene else ()
         return tuple(
             Reached(host=each.host, port=each.port, seats=FEW if each in mapped else SEATS)
-            for each in offer.reached(self._offers, time.monotonic())
+            for each in offer.reached(self.offers, time.monotonic())
         )
 
     def endpoints(self) -> dict[LinkId, Endpoint]:
@@ -141,7 +141,7 @@ class Relaying:
             now=now,
         )
         candidates = offer.candidates(_addresses(scene), scene.mapped)
-        self._offers = offer.settle(self._offers, candidates)
+        self.offers = offer.settle(self.offers, candidates)
         self._settle_seats()
 
     def forget_table(self) -> None:
@@ -183,9 +183,9 @@ class Relaying:
         self._seats, queries = seat.ask(self._seats, now)
         self._send_asks(queries)
         self._host.turn(now)
-        if self._scene is not None and self._offers.due <= now:
+        if self._scene is not None and self.offers.due <= now:
             awake = [m.identity for m in self._scene.content.machines if m.name in self._awake]
-            self._offers, tries = offer.ask(self._offers, awake, _nonces(), now)
+            self.offers, tries = offer.ask(self.offers, awake, _nonces(), now)
             for each in tries:
                 self._tell(each)
 
@@ -303,7 +303,7 @@ class Relaying:
         self, nonce: bytes, source: str, own: Collection[IPv4Network | IPv6Network]
     ) -> None:
         before = self.places
-        self._offers = offer.arrive(self._offers, nonce, source, own, time.monotonic())
+        self.offers = offer.arrive(self.offers, nonce, source, own, time.monotonic())
         for place in [each for each in self.places if each not in before]:
             self._say(f"reached from outside at {place.host} port {place.port}: a relay for others")
 

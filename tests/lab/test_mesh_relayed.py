@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,16 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.lab
 
 SYMMETRIC = "random,fully-random"
+ONLY_443 = """\
+table inet hotel {
+    chain hotel {
+        type filter hook forward priority -10;
+        udp dport 443 accept
+        udp sport 443 accept
+        meta l4proto udp drop
+    }
+}
+"""
 BOUND = 1.0
 """Seconds until another relay carries a pair; a test waits up to five times as long."""
 REMOVED = 5.0
@@ -55,6 +66,32 @@ def test_a_pair_is_relayed_and_a_relay_may_die_and_a_member_be_removed(town: Tow
     while going(talk):
         assert time.monotonic() < begun + 5 * REMOVED
     talk.close()
+
+
+def test_where_of_udp_only_443_gets_out_the_kernel_relays_by_that(town: Town) -> None:
+    vps, desk, laptop = boxes = town.boxes("vps", "desk", "laptop")
+    addresses = {"vps": town.internet.plug(vps)}
+    home, hotel = town.home(SYMMETRIC), town.home(SYMMETRIC)
+    home.plug(desk)
+    hotel.plug(laptop)
+    meet(boxes, addresses)
+    until(lambda: "relay" in kinds(desk, laptop) & kinds(laptop, desk), 60)
+    with hotel.space.inside():
+        subprocess.run(["nft", "-f", "-"], input=ONLY_443.encode(), check=True)
+    talk = Talk(laptop, desk)
+    until(lambda: going(talk), 60)
+    talk.begin()
+    talk.go(3)
+    assert talk.gap() < 1
+    assert not talk.lost()
+    path = lives(laptop, desk)
+    assert (path["kind"], path["endpoint"]) == ("relay", f"{addresses['vps']}:443")
+    talk.close()
+
+
+def kinds(box: Box, other: Box) -> set[str]:
+    """Return what a machine's links to another one run over."""
+    return {each["kind"] for each in box.ask()["peers"][other.name]["links"]}
 
 
 def relays(box: Box) -> int:

@@ -40,12 +40,13 @@ def test_a_pair_is_relayed_and_a_relay_may_die_and_a_member_be_removed(town: Tow
     for each in (desk, laptop):
         town.home(SYMMETRIC).plug(each)
     chart = meet(boxes, addresses)
-    until(lambda: relays(desk) == relays(laptop) == 2, 60)
+    until(lambda: kinds(desk, laptop).count("relay") == 2, 60)
+    until(lambda: kinds(laptop, desk).count("relay") == 2, 60)
     talk = Talk(desk, laptop)
     begun = time.monotonic()
     while not talk.answered and time.monotonic() < begun + 30:
         talk.go(0.2)
-    until(lambda: going(talk) and desk.alive("laptop") == 2, 30)
+    until(lambda: going(talk) and kinds(desk, laptop, alive=True).count("relay") == 2, 30)
     assert lives(desk, laptop)["kind"] == "relay"
 
     # The one by which the path goes dies, without a word.
@@ -75,7 +76,7 @@ def test_where_of_udp_only_443_gets_out_the_kernel_relays_by_that(town: Town) ->
     home.plug(desk)
     hotel.plug(laptop)
     meet(boxes, addresses)
-    until(lambda: "relay" in kinds(desk, laptop) & kinds(laptop, desk), 60)
+    until(lambda: "relay" in kinds(desk, laptop) and "relay" in kinds(laptop, desk), 60)
     with hotel.space.inside():
         subprocess.run(["nft", "-f", "-"], input=ONLY_443.encode(), check=True)
     talk = Talk(laptop, desk)
@@ -89,15 +90,10 @@ def test_where_of_udp_only_443_gets_out_the_kernel_relays_by_that(town: Town) ->
     talk.close()
 
 
-def kinds(box: Box, other: Box) -> set[str]:
-    """Return what a machine's links to another one run over."""
-    return {each["kind"] for each in box.ask()["peers"][other.name]["links"]}
-
-
-def relays(box: Box) -> int:
-    """Return how many slots for relays a machine has: as many as there may be relays of a pair."""
-    found = [link for link in box.space.run("ip -o link").splitlines() if ": clan-" in link]
-    return max(0, len(found) - 2)  # beside the LAN's and the internet's
+def kinds(box: Box, other: Box, *, alive: bool = False) -> list[str]:
+    """Return what a machine's links to another one run over; or those that live alone."""
+    links = box.ask()["peers"][other.name]["links"]
+    return [each["kind"] for each in links if each["alive"] or not alive]
 
 
 def going(talk: Talk) -> bool:

@@ -187,8 +187,8 @@ def better(path: Standing, other: Standing, desired: Desired, now: float) -> str
     Only rounds in which both were asked in the same moment are compared, pair by pair, so a queue
     that both go through cancels out. The middle of the differences must be a clear gain and three
     of four must agree; only what is beyond their scatter counts for the other, so that of two equal
-    links on a busy machine none is better. Of losses only those count that one of the two had alone (McNemar's test),
-    and only beyond four standard deviations.
+    links on a busy machine none is better. Of losses only those count that one of the two had alone
+    (McNemar's test), and only beyond four standard deviations.
     """
     if other.alive_since is None or now - other.alive_since < hold(other, now):
         return ""

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from clan.mesh.chart.links import PublishedInterface, Reached, Served
 
 KEEP_WITHIN, KEEP_AGAIN = 0.5, 60.0
-"""Seconds until others' records are on the disk, as a process that begins without them begins without
-links, and until that is tried again."""
+"""Seconds until others' records are on the disk, without which the next process would take no link
+up, and until that is tried again."""
 
 
 class Knowledge:

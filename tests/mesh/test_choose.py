@@ -87,6 +87,7 @@ def test_a_loss_is_forgiven_in_the_end() -> None:
         ((0.025,) * 8, (0.02,) * 8, False),  # too little gain
         ((0.5, 0.9, 1.0, 0.4) * 4, (0.49, 0.91, 0.98, 0.41) * 4, False),  # one queue
         ((0.02, 0.09) * 8, (0.05, 0.03) * 8, False),  # now this, now that
+        ((0.006, 0.032, 0.014, 0.023), (0.001, 0.002, 0.002, 0.003), False),  # a busy moment
         ((None,) * 20 + (0.02,) * 20, (0.02,) * 40, True),
         ((None,) * 20 + (0.02,) * 20, (None,) * 20 + (0.02,) * 20, False),
         ((None,) * 6 + (0.02,) * 30, (0.02,) * 36, False),  # could be chance

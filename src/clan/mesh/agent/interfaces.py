@@ -40,6 +40,8 @@ OPENING = b"\0"
 """What opens a hole: WireGuard drops what is so short."""
 YOUNG = 1.0
 """Seconds since a handshake within which a session is not given up for a new one."""
+SESSION = 180.0
+"""Seconds since a handshake within which WireGuard's session can be in use."""
 _NAME = re.compile(rf"{re.escape(NAMES)}[0-9]+")
 
 
@@ -70,6 +72,7 @@ class Interfaces:
         self._kernel = kernel
         self._identity = identity
         self._say = say
+        self._going_on: set[LinkId] = set()
         self.up: dict[str, Interface] = {}
 
     def close(self) -> None:
@@ -162,7 +165,10 @@ class Interfaces:
                     )
 
     def paths(self, wish: Wish) -> dict[str, LinkId]:
-        """Return which links the peers' routes go by, as an earlier process left them."""
+        """Return which links the peers' routes go by, as an earlier process left them.
+
+        Links with a session that can be in use go on: a first look for them leaves it alone.
+        """
         routes = {route.to: route.index for route in self._kernel.routes() if route.index}
         found: dict[str, LinkId] = {}
         for each in self.up.values():
@@ -170,8 +176,11 @@ class Interfaces:
             for link, remote in wish.remotes.items():
                 to = ip_network(wish.peers[link.peer].address)
                 seen = keys.get(remote.key)
-                is_here = link.own == each.own.id and routes.get(to) == each.index
-                if is_here and seen is not None and to in seen.allowed:
+                if link.own != each.own.id or seen is None:
+                    continue
+                if 0 <= time.time() - seen.handshake < SESSION:
+                    self._going_on.add(link)
+                if routes.get(to) == each.index and to in seen.allowed:
                     found[link.peer] = link
         return found
 
@@ -207,6 +216,10 @@ class Interfaces:
         """Open holes towards an endpoint and shake hands at once; return what failed, in words."""
         each, remote = self._of(link)
         if each is None or remote is None:
+            return ""
+        if link in self._going_on:
+            # What is under way in its session would be lost. A second look makes a new one.
+            self._going_on.remove(link)
             return ""
         endpoint = _outer(to, each)
         failed = probes.open_holes(

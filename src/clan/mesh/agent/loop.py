@@ -52,6 +52,7 @@ from clan.mesh.hops.guide import Guide
 from clan.mesh.pair import Pair
 from clan.mesh.relay.table import TABLE as RELAY_TABLE
 from clan.mesh.step import State, step
+from clan.mesh.width import LADDER
 from clan.mesh.wire import Answer
 
 if TYPE_CHECKING:
@@ -268,7 +269,9 @@ class Agent:
             self._signals.forget(self._here.moved)
             if first:
                 paths = self._upkeep.found(self._looked)
-                self._state = State(pairs={name: Pair(path=path) for name, path in paths.items()})
+                self._state = State(
+                    pairs={name: Pair(path=path, mtu=LADDER[0]) for name, path in paths.items()}
+                )
             self._upkeep.settle(self._upkeep.desire(), self._state.pairs)
             self._look_at = min(self._look_at, self._here.due())
             if self._here.look_what_costs():

@@ -1,0 +1,52 @@
+"""The mesh beside others' doings: frozen for long, moved meanwhile, and Yggdrasil alongside."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.lab.agents import Talk, lives, meet
+from tests.lab.links import until
+from tests.lab.test_mesh_story import talks
+
+if TYPE_CHECKING:
+    from tests.lab.agents import Box
+    from tests.lab.internet import Town
+
+pytestmark = pytest.mark.lab
+
+
+def processes(box: Box) -> list[int]:
+    """Return the agent and what carries its interfaces."""
+    assert box.agent is not None
+    return [box.agent.pid, *(int(e.read_text()) for e in box.daemons.glob("*.service"))]
+
+
+def test_who_was_frozen_and_is_thawed_elsewhere_goes_on(town: Town) -> None:
+    """Nothing of it ran while sessions ended and its home became a café."""
+    vps, desk, laptop = boxes = town.boxes("vps", "desk", "laptop")
+    addresses = {"vps": town.internet.plug(vps)}
+    home, cafe = town.home(), town.home()
+    home.plug(desk)
+    home.plug(laptop, "wlan0")
+    meet(boxes, addresses)
+    until(lambda: laptop.links("desk") >= 2, 60)
+    assert talks(laptop, desk)
+    until(lambda: lives(laptop, desk)["kind"] == "lan")
+    frozen = processes(laptop)
+    for each in frozen:
+        os.kill(each, signal.SIGSTOP)
+    home.move(laptop, "wlan0", cafe)
+    time.sleep(8)  # so long that it counts as having been away
+    for each in frozen:
+        os.kill(each, signal.SIGCONT)
+    talk = Talk(laptop, desk)
+    begun = time.monotonic()
+    while not talk.answered:
+        talk.go(0.1)
+        assert time.monotonic() < begun + 15
+    talk.close()
+    until(lambda: lives(laptop, desk)["kind"] == "internet", 60)

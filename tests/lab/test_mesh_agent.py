@@ -77,11 +77,13 @@ def test_without_its_agent_a_machine_is_reached_and_the_next_one_goes_on(
     talk.go(1)
     one.stop()
     talk.go(1)
+    sessions = one.handshakes()
     one.start()
     talk.go(4)
     assert talk.gap() < 5 * BOUND
     talk.close()
     assert lives(one, other)["id"] == path["id"]
+    assert one.handshakes() & sessions, "all sessions began anew"
 
 
 def test_what_is_taken_away_comes_back(pair: tuple[Box, Box]) -> None:

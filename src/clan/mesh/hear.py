@@ -137,6 +137,10 @@ def _counters(draft: Draft, event: Counters) -> None:
     if standing is None:
         return
     health = standing.health
-    if standing.counted is not None and event.received > standing.counted:
+    # What was read before the path was in doubt says nothing of the time since.
+    is_recent = draft.pair.doubt is None or standing.counted_at >= draft.pair.doubt
+    if standing.counted is not None and event.received > standing.counted and is_recent:
         health = measure.hear(health, event.at)
-    draft.put(replace(standing, health=health, counted=event.received))
+    draft.put(
+        replace(standing, health=health, counted=event.received, counted_at=event.at),
+    )

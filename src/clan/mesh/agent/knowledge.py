@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from clan.mesh.chart.forks import View
     from clan.mesh.chart.links import PublishedInterface, Reached, Served
 
-KEEP_WITHIN, KEEP_AGAIN = 5.0, 60.0
-"""Seconds until others' records are on the disk, and until that is tried again."""
+KEEP_WITHIN, KEEP_AGAIN = 0.5, 60.0
+"""Seconds until others' records are on the disk, without which the next process would take no link
+up, and until that is tried again."""
 
 
 class Knowledge:

@@ -21,6 +21,7 @@ from clan.mesh.agent.here import Here
 from clan.mesh.agent.interfaces import Interfaces
 from clan.mesh.agent.kernel import Events, Kernel
 from clan.mesh.agent.knowledge import Knowledge
+from clan.mesh.agent.names import Names
 from clan.mesh.agent.nearby import Nearby
 from clan.mesh.agent.netlink import OverrunError
 from clan.mesh.agent.nflog import FirstPackets
@@ -52,6 +53,7 @@ from clan.mesh.hops.guide import Guide
 from clan.mesh.pair import Pair
 from clan.mesh.relay.table import TABLE as RELAY_TABLE
 from clan.mesh.step import State, step
+from clan.mesh.width import LADDER
 from clan.mesh.wire import Answer
 
 if TYPE_CHECKING:
@@ -95,7 +97,16 @@ class Agent:
         self._gossip = Gossip(self.known, say)
         self._outside = Outside(setting.line, self.known, self._here, say)
         self._signals = Signals(self.known, self._here, self._interfaces, self._outside, say)
-        self._relayed = Relayed(setting, self.known, self._here, self._interfaces, say)
+        self._names = Names(self.known, self._here)
+        self._relayed = Relayed(
+            setting,
+            self.known,
+            self._here,
+            self._interfaces,
+            say,
+            names=self._names,
+            outside=self._outside,
+        )
         self._guide = Guide(self.known, self._interfaces, say, transit=setting.transit)
         self._upkeep = Upkeep(
             setting,
@@ -107,13 +118,13 @@ class Agent:
             signals=self._signals,
             relayed=self._relayed,
             guide=self._guide,
+            names=self._names,
         )
         self._streams = Streams(setting, self.known, self._here, say)
         self._sessions = Sessions()
         self._seen = self._versions()
         self._observed: list[Event] = []
-        self._look_at = -math.inf
-        self._looked = -math.inf
+        self._look_at = self._looked = -math.inf
         self._wish_at = math.inf
         self._wished = -math.inf
         self._waiting = Waiting()
@@ -121,13 +132,9 @@ class Agent:
 
     def close(self) -> None:
         """Let go of everything; what was made in the kernel stays."""
-        self._interfaces.close()
-        self._nearby.close()
-        self._gossip.close()
-        self.diary.close()
-        self._outside.close()
-        self._status.close()
-        for each in (self._events, self._watch, self._first, self._relayed, self._kernel):
+        own = (self._interfaces, self._nearby, self._gossip, self._outside, self._names)
+        rest = (self._events, self._watch, self._first, self._relayed, self._kernel)
+        for each in (*own, self.diary, self._status, *rest):
             each.close()
 
     def start(self) -> None:
@@ -155,7 +162,7 @@ class Agent:
 
     def _wait(self) -> set[int]:
         """Wait until something can be read or is due; return what can be read."""
-        parts = (self._nearby, self._gossip, self._outside)
+        parts = (self._nearby, self._gossip, self._outside, self._names)
         silent = (self._signals, self._relayed, self._streams, self._sessions)
         own = (self._events, self._watch, self._first, self._status)
         probers = (each.prober for each in self._interfaces.up.values())
@@ -266,7 +273,9 @@ class Agent:
             self._signals.forget(self._here.moved)
             if first:
                 paths = self._upkeep.found(self._looked)
-                self._state = State(pairs={name: Pair(path=path) for name, path in paths.items()})
+                self._state = State(
+                    pairs={name: Pair(path=path, mtu=LADDER[0]) for name, path in paths.items()}
+                )
             self._upkeep.settle(self._upkeep.desire(), self._state.pairs)
             self._look_at = min(self._look_at, self._here.due())
             if self._here.look_what_costs():
@@ -292,6 +301,7 @@ class Agent:
     def _tell(self, readable: set[int], now: float) -> None:
         """Go on with what is told and asked, and have what follows from what is new."""
         self._outside.turn(readable, self._signals.here(), now)
+        self._names.turn(readable, self._state.pairs, now)
         self._gossip.turn(self._interfaces.up, readable, now)
         self._signals.turn(self._wish, self._state.pairs, now)
         self._guide.turn(self._wish, self._state.pairs, now)
@@ -324,7 +334,7 @@ class Agent:
 
     def _versions(self) -> tuple[object, ...]:
         """Return what changes with what is known of others; first, with the map."""
-        parts = (self.known, self._signals, self._relayed, self._guide)
+        parts = (self.known, self._signals, self._relayed, self._guide, self._names)
         return self.known.maps, *(each.version for each in parts)
 
     # What is to be done.
@@ -392,6 +402,7 @@ class Agent:
             has=self._gossip.has,
             why=self.diary.why,
             fault=self._last_fault,
+            offers=self._relayed.offers,
             now=time.monotonic(),
         )
 

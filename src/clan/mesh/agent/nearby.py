@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from clan.mesh import announce, seal
 from clan.mesh.agent.fetch import Fetch
 from clan.mesh.agent.lans import Lans
-from clan.mesh.desire import Sight
+from clan.mesh.candidates import Sight
 from clan.mesh.errors import MeshError
 from clan.mesh.exchange import Called
 

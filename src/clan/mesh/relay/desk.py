@@ -103,6 +103,8 @@ class Asked:
     source: Endpoint
     local: str
     seat: int
+    seats: int = SEATS
+    """How many of this relay's seats others can reach."""
     mark: int = 0
 
 
@@ -135,7 +137,7 @@ class Desk:
         sides = (min(side, other), max(side, other))
         if not self._may(asked.sender, ask.peer):
             return state, [_answer(asked, Outcome.REFUSED, asked.seat)]
-        flow = state.of(sides) or _new(state, sides, asked.seat, now)
+        flow = state.of(sides) or _new(state, sides, asked, now)
         if flow is None:
             return state, [_answer(asked, Outcome.FULL, asked.seat)]
         if flow.seat != asked.seat or ask.seat != asked.seat:
@@ -234,14 +236,15 @@ def _is_stopped(seen: tuple[int, int]) -> bool:
     return came >= BLOCKED_AFTER and not left
 
 
-def _new(state: State, sides: tuple[Side, Side], seat: int, now: float) -> Flow | None:
+def _new(state: State, sides: tuple[Side, Side], asked: Asked, now: float) -> Flow | None:
     """Return a flow for two sides at a free seat, the wanted one if it can be."""
     mine = {side[0] for side in sides}
     many = [sum(identity in {s[0] for s in f.sides} for f in state.flows) for identity in mine]
     if len(state.flows) >= MOST or max(many) >= MOST_OF_ONE:
         return None
     taken = {flow.seat for flow in state.flows if not set(sides).isdisjoint(flow.sides)}
-    free = (place % SEATS for place in range(seat, seat + SEATS) if place % SEATS not in taken)
+    places = ((asked.seat + step) % asked.seats for step in range(asked.seats))
+    free = (place for place in places if place not in taken)
     numbers = {flow.number for flow in state.flows}
     place = next(free, None)
     if place is None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from clan.mesh.link import Endpoint, LinkId
-from clan.mesh.relay.message import Answer, Ask, Outcome
+from clan.mesh.relay.message import SEATS, Answer, Ask, Outcome
 from clan.mesh.relay.pick import first_seat
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ class Want:
     relay: bytes
     places: tuple[Endpoint, ...]
     """Where the relay's first seat is; those that this uplink can reach."""
+    seats: int = SEATS
+    """How many seats it has, wherever it is reached."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +121,7 @@ def guess(want: Want) -> Endpoint:
 
 def _new(want: Want, serial: int) -> Seat:
     sides = ((want.own, want.link.own), (want.peer, want.link.their))
-    return Seat(want=want, seat=first_seat(sides), serial=serial)
+    return Seat(want=want, seat=first_seat(sides, want.seats), serial=serial)
 
 
 def settle(state: State, wants: Iterable[Want], clock: float) -> tuple[State, list[Query]]:
@@ -133,7 +135,7 @@ def settle(state: State, wants: Iterable[Want], clock: float) -> tuple[State, li
     farewells = []
     for link, seat in state.seats.items():
         want = wanted.get(link)
-        if want is not None and want.relay == seat.want.relay:
+        if want is not None and (want.relay, want.seats) == (seat.want.relay, seat.want.seats):
             seats[link] = seat if want == seat.want else replace(seat, want=want, outcome=None)
         elif seat.token and want is None:
             # One that another relay takes over goes on here, until it is silent.

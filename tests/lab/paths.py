@@ -1,0 +1,45 @@
+"""What a user sees of two machines of a mesh: whether they talk, and by which path."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from tests.lab.agents import Talk
+from tests.lab.links import until
+
+if TYPE_CHECKING:
+    from tests.lab.agents import Box
+
+
+def reach(one: Box, other: Box, seconds: float = 30) -> Talk:
+    """Talk until there is an answer."""
+    talk = Talk(one, other)
+    end = time.monotonic() + seconds
+    while not talk.answered:
+        talk.go(0.1)
+        assert time.monotonic() < end, "nothing was answered"
+    return talk
+
+
+def settles(talk: Talk, seconds: float = 90, **what: object) -> None:
+    """Talk until both ends have a path that lives of which all this is true, as `kind="lan"`."""
+    one, other = talk.boxes
+
+    def seen() -> bool:
+        talk.go(0.5)
+        paths = (one.path(other.name), other.path(one.name))
+        return all(path is not None and what.items() <= path.items() for path in paths)
+
+    until(seen, seconds)
+
+
+def goes_on(talk: Talk, seconds: float = 20) -> float:
+    """Talk until packets pass again, one after the other; return the seconds until then."""
+    begun = time.monotonic()
+    while True:
+        before, now = len(talk.answered), time.monotonic()
+        talk.go(0.5)
+        if len(talk.answered) - before > 15:
+            return now - begun
+        assert now < begun + seconds, f"{len(talk.answered) - before} answers in half a second"

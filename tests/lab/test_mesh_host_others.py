@@ -54,3 +54,32 @@ def test_who_was_frozen_and_is_thawed_elsewhere_goes_on(town: Town) -> None:
         assert time.monotonic() < begun + 15
     talk.close()
     until(lambda: lives(laptop, desk)["kind"] == "internet", 60)
+
+
+def test_without_any_admin_machine_any_two_connect_at_their_next_boot(town: Town) -> None:
+    """Far from each other, with a server that is nobody's computer."""
+    vps, admin, desk, laptop = boxes = town.boxes("vps", "admin", "desk", "laptop")
+    addresses = {"vps": town.internet.plug(vps)}
+    for each in (admin, desk, laptop):
+        town.home().plug(each)
+    chart = meet(boxes, addresses)
+    until(lambda: all(each.serial() == chart.serial for each in boxes), 60)
+    admin.stop()
+    for each in (desk, laptop, vps):
+        each.reboot()
+    until(lambda: desk.links("laptop") and vps.links("desk") and laptop.links("desk"), 60)
+    assert talks(desk, laptop)
+    assert talks(vps, desk)
+
+
+def test_uplinks_without_ipv6_have_links_over_ipv4(town: Town) -> None:
+    boxes = town.boxes("desk", "nas")
+    lan = town.switch()
+    for each in boxes:
+        lan.plug(each)
+        each.space.run("sysctl -qw net.ipv6.conf.eth0.disable_ipv6=1")
+    desk, nas = boxes
+    meet(boxes)
+    assert talks(desk, nas)
+    path = lives(desk, nas)
+    assert (path["kind"], path["family"]) == ("lan", 4)

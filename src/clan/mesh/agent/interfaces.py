@@ -38,7 +38,7 @@ PORT = 46742
 """The UDP port inside links that agents speak on, in no registry's list."""
 OPENING = b"\0"
 """What opens a hole: WireGuard drops what is so short."""
-YOUNG = 1.0
+YOUNG = 5.0
 """Seconds since a handshake within which a session is not given up for a new one."""
 LOOKED = 60.0
 """Seconds for which it counts what had come of a link when it was looked for."""

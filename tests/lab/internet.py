@@ -31,6 +31,7 @@ NAT = """
 table inet nat {{
     chain post {{
         type nat hook postrouting priority 100;
+        meta nfproto ipv6 accept
         oifname "wan" meta l4proto {{ tcp, udp }} masquerade {how}
         oifname "wan" masquerade
     }}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.lab.agents import Box, Talk, Transfer, boxes, lives
 from tests.lab.links import until
-from tests.lab.paths import goes_on, reach
+from tests.lab.paths import reach
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -28,6 +28,7 @@ from clan.mesh.agent.nflog import FirstPackets
 from clan.mesh.agent.outside import Outside
 from clan.mesh.agent.relayed import Relayed
 from clan.mesh.agent.report import Scene
+from clan.mesh.agent.sessions import Sessions
 from clan.mesh.agent.signals import Signals
 from clan.mesh.agent.status import Status
 from clan.mesh.agent.streams import Streams
@@ -114,6 +115,7 @@ class Agent:
             names=self._names,
         )
         self._streams = Streams(setting, self.known, self._here, say)
+        self._sessions = Sessions()
         self._seen = self._versions()
         self._observed: list[Event] = []
         self._look_at = self._looked = -math.inf
@@ -154,6 +156,7 @@ class Agent:
     def _wait(self) -> set[int]:
         """Wait until something can be read or is due; return what can be read."""
         parts = (self._nearby, self._gossip, self._outside, self._names)
+        silent = (self._signals, self._relayed, self._streams, self._sessions)
         own = (self._events, self._watch, self._first, self._status)
         probers = (each.prober for each in self._interfaces.up.values())
         readers = (*own, *probers, *self._relayed.sockets())
@@ -162,7 +165,7 @@ class Agent:
             self._look_at,
             self._wish_at,
             self.known.due(),
-            *(each.due() for each in (*parts, self._signals, self._relayed, self._streams)),
+            *(each.due() for each in (*parts, *silent)),
             self._guide.due(),
         )
         sockets = (pair for each in parts for pair in each.sockets())
@@ -228,6 +231,7 @@ class Agent:
             except wire.WireError as fault:
                 self._say(f"{link}: {fault}")
                 continue
+            self._sessions.heard(datagram.at)
             self._guide.heard(link, each.own.slot.kind, datagram.at)
             if (
                 message is None
@@ -310,6 +314,7 @@ class Agent:
             self._wish_again(now)
             self._decide()
         self.known.keep_soon(now)
+        self._sessions.turn((each.wireguard for each in self._interfaces.up.values()), now)
         for name in self._gossip.wake(self._wish, self._state, now):
             self._observed.append(Called(peer=name, at=now))
         for each in (self._signals.observed, self._guide.observed):

@@ -156,18 +156,11 @@ class Agent:
     def _wait(self) -> set[int]:
         """Wait until something can be read or is due; return what can be read."""
         parts = (self._nearby, self._gossip, self._outside, self._names)
-        more = (
-            self._signals,
-            self._relayed,
-            self._streams,
-            self._sessions,
-            self.known,
-            self._guide,
-        )
+        more = (self._signals, self._relayed, self._streams, self._sessions)
         own = (self._events, self._watch, self._first, self._status)
         probers = (each.prober for each in self._interfaces.up.values())
         readers = (*own, *probers, *self._relayed.sockets())
-        dues = (each.due() for each in (*parts, *more))
+        dues = (each.due() for each in (*parts, *more, self.known, self._guide))
         due = min(self._state.wake, self._look_at, self._wish_at, *dues)
         sockets = (pair for each in parts for pair in each.sockets())
         return self._waiting.wait(readers, sockets, due)

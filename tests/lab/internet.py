@@ -31,6 +31,7 @@ NAT = """
 table inet nat {{
     chain post {{
         type nat hook postrouting priority 100;
+        meta nfproto ipv6 accept
         oifname "wan" meta l4proto {{ tcp, udp }} masquerade {how}
         oifname "wan" masquerade
     }}
@@ -71,6 +72,9 @@ class Switch:
         self._plugged: dict[tuple[str, str], str] = {}
         self.space.run("ip link add lan type bridge forward_delay 0")
         self.space.run("ip link set lan up")
+        # Or the rules of a router would meddle with what its switch passes on.
+        for each in ("iptables", "ip6tables"):
+            self.space.run(f"sysctl -qw net.bridge.bridge-nf-call-{each}=0")
 
     def plug(self, box: Box, uplink: str = "eth0") -> str:
         """Lay a cable from a machine; it gets an address of the LAN."""

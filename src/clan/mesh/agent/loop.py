@@ -82,13 +82,13 @@ class Agent:
 
     def __init__(self, setting: Setting, say: Callable[[str], None]) -> None:
         self._say = say
-        self.known = Knowledge(setting)
+        self.known = known = Knowledge(setting)
         self._kernel = Kernel()
         self._events = Events()
         self._watch = Watch(TABLE, RELAY_TABLE)
         self._first = FirstPackets(GROUP)
-        has_streams = setting.tls is not None
-        self._here = Here(self._kernel, setting.state / "slots", say, streams=has_streams)
+        here = Here(self._kernel, setting.state / "slots", say, streams=setting.tls is not None)
+        self._here = here
         self._interfaces = Interfaces(self._kernel, self.known.key.public, say)
         self._nearby = Nearby(self.known, say)
         self._status = Status(setting.socket)
@@ -99,13 +99,7 @@ class Agent:
         self._signals = Signals(self.known, self._here, self._interfaces, self._outside, say)
         self._names = Names(self.known, self._here)
         self._relayed = Relayed(
-            setting,
-            self.known,
-            self._here,
-            self._interfaces,
-            say,
-            names=self._names,
-            outside=self._outside,
+            setting, known, here, self._interfaces, say, names=self._names, outside=self._outside
         )
         self._guide = Guide(self.known, self._interfaces, say, transit=setting.transit)
         self._upkeep = Upkeep(
@@ -125,8 +119,7 @@ class Agent:
         self._seen = self._versions()
         self._observed: list[Event] = []
         self._look_at = self._looked = -math.inf
-        self._wish_at = math.inf
-        self._wished = -math.inf
+        self._wish_at, self._wished = math.inf, -math.inf
         self._waiting = Waiting()
         self._last_fault = ""
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 PORTS = range(23600, 23600 + SEATS)
 """UDP ports of a relay; the only ones that a firewall in front of one has to let in."""
+DOOR = 443
+"""A UDP port of a relay that stands for any seat, for who gets out by few others: QUIC's."""
 FEW = 4
 """Seats of a relay behind a router that was asked to lead there: it has other things to do. A seat
 is enough for any number of pairs of which no two share an interface."""

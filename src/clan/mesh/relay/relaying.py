@@ -25,7 +25,7 @@ from clan.mesh.relay import message, offer, post, seat, table
 from clan.mesh.relay.desk import Asked
 from clan.mesh.relay.host import Host
 from clan.mesh.relay.message import SEATS, Answer, Ask, Call, Tried, Try
-from clan.mesh.relay.pick import FEW, PORTS
+from clan.mesh.relay.pick import DOOR, FEW, PORTS
 from clan.mesh.relay.wish import Clan, wants
 
 if TYPE_CHECKING:
@@ -246,7 +246,8 @@ class Relaying:
             ask=ask,
             source=datagram.source,
             local=datagram.to.host,
-            seat=datagram.to.port - PORTS.start,
+            seat=ask.seat if datagram.to.port == DOOR else datagram.to.port - PORTS.start,
+            port=datagram.to.port,
             seats=min((each.seats for each in self.places), default=SEATS),
             mark=self._mark(packet.interface),
         )
@@ -254,13 +255,8 @@ class Relaying:
             if isinstance(each, Call):
                 self._tell(each)
             else:
-                self._send(
-                    each.message,
-                    port=PORTS[each.seat],
-                    to=each.to,
-                    source=each.local,
-                    mark=each.mark,
-                )
+                to, port, mark = each.to, each.port, each.mark
+                self._send(each.message, port=port, to=to, source=each.local, mark=mark)
 
     def _mark(self, index: int) -> int:
         """Return the mark of an uplink's slot, where there is more than one uplink."""
@@ -289,7 +285,7 @@ class Relaying:
         heard = self._read(datagram.data) if datagram else None
         if datagram is None or heard is None:
             return
-        is_seat = datagram.to.port in PORTS
+        is_seat = datagram.to.port in PORTS or datagram.to.port == DOOR
         match heard.message:
             case Ask() as ask if is_seat:
                 self._asked(heard, ask, datagram, packet)

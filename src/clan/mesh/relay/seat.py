@@ -48,6 +48,8 @@ class Want:
     """Where the relay's first seat is; those that this uplink can reach."""
     seats: int = SEATS
     """How many seats it has, wherever it is reached."""
+    doors: tuple[Endpoint, ...] = ()
+    """Where one port stands for all of its seats, for when those are not answered from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +74,11 @@ class Seat:
     @property
     def endpoint(self) -> Endpoint:
         """Where the peer's datagrams go."""
-        place = self.want.places[self.place % len(self.want.places)]
-        return Endpoint(host=place.host, port=place.port + self.seat)
+        places, doors = self.want.places, self.want.doors
+        number = self.place % (len(places) + len(doors))
+        if number >= len(places):
+            return doors[number - len(places)]
+        return Endpoint(host=places[number].host, port=places[number].port + self.seat)
 
     @property
     def due(self) -> float:
@@ -176,7 +181,9 @@ def hurry(state: State, link: LinkId, now: float) -> State:
     if seat is None or now - seat.asked < HASTE:
         return state
     serial = state.serial + 1
-    made = replace(seat, serial=serial, outcome=None, tries=0, asked=-math.inf)
+    # Those that were in vain count on: else the next place would never have its turn.
+    tries = seat.tries if seat.outcome is None else 0
+    made = replace(seat, serial=serial, outcome=None, tries=tries, asked=-math.inf)
     return State(seats={**state.seats, link: made}, serial=serial)
 
 

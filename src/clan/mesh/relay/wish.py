@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from clan.mesh import nat64
 from clan.mesh.link import Endpoint, LinkId
-from clan.mesh.relay.pick import of_pair
+from clan.mesh.relay.pick import DOOR, PORTS, of_pair
 from clan.mesh.relay.seat import Want
 from clan.mesh.slots import RANKS
 
@@ -94,6 +94,11 @@ def wants(
                 peer=record.identity,
                 relay=relay.identity,
                 places=places,
+                doors=tuple(
+                    Endpoint(host=each.host, port=DOOR)
+                    for each in places
+                    if each.port == PORTS.start
+                ),
                 seats=min(each.seats for each in relay.reached),
             )
             yield mine, theirs, want

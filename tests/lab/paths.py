@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tests.lab.agents import Talk
@@ -10,6 +11,12 @@ from tests.lab.links import until
 
 if TYPE_CHECKING:
     from tests.lab.agents import Box
+
+
+def know_server(*boxes: Box) -> None:
+    """Wait until machines have a link to the server `vps`."""
+    for each in boxes:
+        until(partial(each.alive, "vps"), 60)
 
 
 def reach(one: Box, other: Box, seconds: float = 30) -> Talk:

@@ -31,6 +31,7 @@ def standing(
     trip: float = 0.02,
     loss: float = 0.0,
     narrow: bool = False,
+    cut: bool = False,
     theirs: float = 0.0,
     usable: bool = True,
     failures: int = 0,
@@ -39,7 +40,7 @@ def standing(
 ) -> Standing:
     link = LinkId(peer="nas", own="00000001", their="00000002")
     return Standing(
-        link=Link(id=link, slot=Slot(uplink=uplink, family=6, kind=kind)),
+        link=Link(id=link, slot=Slot(uplink=uplink, family=6, kind=kind), cut=cut),
         health=Health(round_trip=trip, loss=loss, rounds=tuple(enumerate(rounds, 1))),
         width=Width(narrow=narrow),
         about=About(own="00000002", their="00000001", penalty=theirs, usable=usable),
@@ -56,6 +57,7 @@ def standing(
         (standing(trip=0.02), standing(Kind.RELAY, trip=0.02)),
         (standing(Kind.RELAY, trip=0.03), standing(trip=0.2)),
         (standing(Kind.OVERLAY), standing(Kind.TLS)),
+        (standing(Kind.HOPS), standing(Kind.OVERLAY, cut=True)),
         (standing(trip=0.06), standing(trip=0.02, loss=0.05)),
         (standing(Kind.TLS, trip=0.3), standing(narrow=True)),
         (standing(Kind.TLS, trip=0.3), standing(uplink="wwan0")),

@@ -43,6 +43,9 @@ NARROW_COST = 5.0
 """Seconds for a link on which large packets vanish: pings pass and nothing else does."""
 LOSS_COST = 1.0
 """Seconds that a sender waits for a lost packet: TCP's first retransmission timeout (RFC 6298)."""
+CUT_COST = 0.15
+"""Seconds for a link whose largest packets are sent in pieces: such a link comes after all others,
+as losing one piece loses the packet, and many networks drop pieces."""
 SHARED_COST = 0.05
 """Seconds that sharing an uplink with a lost path counts against a link."""
 
@@ -75,8 +78,10 @@ FORGIVEN_AFTER = 900.0
 def penalty(standing: Standing, desired: Desired) -> float:
     """Return what this machine's circumstances add to a link's cost: the peer is told."""
     uplink = desired.uplinks.get(standing.link.slot.uplink)
-    return (METERED_COST if uplink and uplink.metered else 0.0) + (
-        AVOID_COST if standing.link.slot.uplink in desired.avoid else 0.0
+    return (
+        (METERED_COST if uplink and uplink.metered else 0.0)
+        + (AVOID_COST if standing.link.slot.uplink in desired.avoid else 0.0)
+        + (CUT_COST if standing.link.cut else 0.0)
     )
 
 

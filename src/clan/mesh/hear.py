@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from clan.mesh.exchange import Event
     from clan.mesh.pair import Standing
 
+AWAKE = 1.0
+"""Seconds after waking in which a peer's call finds this end looking for it already."""
 FRESH = 5.0
 """Seconds since a path was heard within which traffic is no reason to doubt it."""
 LARGE = 1280
@@ -35,7 +37,8 @@ def hear(draft: Draft, event: Event) -> None:
                 awaken(draft)
         case Called():
             draft.pair = replace(draft.pair, busy=max(draft.pair.busy, event.at))
-            awaken(draft)
+            if draft.now - draft.pair.woken >= AWAKE:
+                awaken(draft)
         case Resumed():
             if draft.pair.mode is not Mode.COLD:
                 draft.pair = replace(draft.pair, busy=draft.now, floor=draft.now)

@@ -16,6 +16,7 @@ from clan.mesh.chart import links
 from clan.mesh.chart.accept import Held, Outcome
 from clan.mesh.chart.links import LinkRecord
 from clan.mesh.chart.store import Store
+from clan.mesh.clock import Notes
 from clan.mesh.records import Records
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Knowledge:
         self.maps = 0
         """Rises with every change of the map."""
         self._keep_at = math.inf
+        self._clock = Notes(setting.state)
         self.held: Held = Held.of()
         self.view: View = self.held.view
         self.reload()
@@ -102,10 +104,14 @@ class Knowledge:
 
     def due(self) -> float:
         """Return when `keep_soon` has something to do."""
-        return self._keep_at
+        return min(self._keep_at, self._clock.due())
 
     def keep_soon(self, now: float) -> None:
-        """Write down what was taken in some seconds ago; on a full disk, try again later."""
+        """Write down what was taken in some seconds ago, and now and then what time it is.
+
+        On a full disk, try again later.
+        """
+        self._clock.turn(now)
         if now >= self._keep_at:
             try:
                 self._keep()

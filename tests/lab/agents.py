@@ -183,18 +183,6 @@ class Box:
             return base64.b64decode(self.ask("record")["record"] or "")
         return b""
 
-    def handshakes(self) -> frozenset[int]:
-        """Return when each session of its interfaces began, in nanoseconds of 1970."""
-        found: list[int] = []
-        for each in (self.folder / "wireguard").glob("clan-*.sock"):
-            with socket.socket(socket.AF_UNIX) as told:
-                told.connect(str(each))
-                told.sendall(b"get=1\n\n")
-                lines = iter(told.makefile().readline, "\n")
-                said = [int(line.partition("=")[2]) for line in lines if "handshake_time" in line]
-            found += [10**9 * s + ns for s, ns in zip(said[::2], said[1::2], strict=True) if s]
-        return frozenset(found)
-
     def links(self, peer: str) -> int:
         """Return how many links to a peer there are, alive or not."""
         return len(self._links(peer))

@@ -47,6 +47,16 @@ table inet nat {{
     }}
 }}
 """
+SILENT = """
+table inet silent
+delete table inet silent
+table inet silent {
+    chain output {
+        type filter hook output priority 0;
+        ip protocol icmp drop
+    }
+}
+"""
 DEAD = """
 table inet dead {
     chain forward {
@@ -195,6 +205,12 @@ class Internet:
     def plug(self, box: Box, uplink: str = "eth0") -> str:
         """Make a machine a server."""
         return self.attach(box.space, uplink)
+
+    def narrow(self, home: Home, mtu: int) -> None:
+        """Take no longer packets from a home, nor send it any; never say so."""
+        self.space.run(f"ip link set to{self._homes[home.space.name]} mtu {mtu}")
+        with self.space.inside():
+            subprocess.run(["nft", "-f", "-"], input=SILENT.encode(), check=True)
 
     def six(self, home: Home) -> None:
         """Give a home IPv6, behind its router that lets in only what was asked for.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tests.lab.agents import Talk
@@ -10,6 +12,12 @@ from tests.lab.links import until
 
 if TYPE_CHECKING:
     from tests.lab.agents import Box
+
+
+def know_server(*boxes: Box) -> None:
+    """Wait until machines have a link to the server `vps`."""
+    for each in boxes:
+        until(partial(each.alive, "vps"), 60)
 
 
 def reach(one: Box, other: Box, seconds: float = 30) -> Talk:
@@ -43,3 +51,17 @@ def goes_on(talk: Talk, seconds: float = 20) -> float:
         if len(talk.answered) - before > 15:
             return now - begun
         assert now < begun + seconds, f"{len(talk.answered) - before} answers in half a second"
+
+
+def handshakes(box: Box) -> frozenset[int]:
+    """Return when each session of a machine's interfaces began, in nanoseconds of 1970."""
+    found: list[int] = []
+    for each in (box.folder / "wireguard").glob("clan-*.sock"):
+        with socket.socket(socket.AF_UNIX) as told:
+            told.connect(str(each))
+            told.sendall(b"get=1\n\n")
+            with told.makefile() as lines:
+                read = [line.partition("=") for line in iter(lines.readline, "\n")]
+        said = [int(value) for key, _, value in read if "handshake_time" in key]
+        found += [10**9 * s + ns for s, ns in zip(said[::2], said[1::2], strict=True) if s]
+    return frozenset(found)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.lab.agents import meet
-from tests.lab.links import until
-from tests.lab.paths import reach, settles
+from tests.lab.paths import know_server, reach, settles
 
 if TYPE_CHECKING:
     from tests.lab.internet import Town
@@ -31,8 +30,7 @@ def test_a_pair_that_was_idle_goes_on_at_once(town: Town) -> None:
             home.space.run(f"sysctl -qw net.netfilter.nf_conntrack_{name}={FORGETS}")
         home.plug(each)
     meet(boxes, addresses)
-    for each in (desk, laptop):
-        until(lambda box=each: box.alive("vps"), 60)
+    know_server(desk, laptop)
     talk = reach(desk, laptop)
     settles(talk, kind="internet")
     time.sleep(IDLE)

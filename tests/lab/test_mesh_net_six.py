@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.lab.agents import Transfer, meet
-from tests.lab.links import until
-from tests.lab.paths import reach, settles
+from tests.lab.paths import know_server, reach, settles
 
 if TYPE_CHECKING:
     from tests.lab.internet import Town
@@ -26,8 +25,7 @@ def test_two_firewalls_are_passed_directly(town: Town) -> None:
         town.internet.six(home)
         home.plug(each)
     meet(boxes, addresses)
-    for each in (desk, laptop):
-        until(lambda box=each: box.alive("vps"), 60)
+    know_server(desk, laptop)
     talk = reach(desk, laptop)
     settles(talk, kind="internet", family=6)
     session = Transfer(desk, laptop, 22, every=0.05, size=500)

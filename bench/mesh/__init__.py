@@ -6,12 +6,13 @@ Agents run in network namespaces over wireguard-go; a cable has a delay where th
 from __future__ import annotations
 
 from bench.harness.row import Bench
-from bench.mesh import beside, contact, cuts, idle, relay, streams, throughput
+from bench.mesh import beside, contact, crowded, cuts, idle, relay, streams, throughput
 
 BENCH = Bench(
     title="the mesh",
     rows=(
         *cuts.ROWS,
+        *crowded.ROWS,
         *beside.ROWS,
         *contact.ROWS,
         *throughput.ROWS,

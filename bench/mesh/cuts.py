@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
-import threading
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tests.lab.agents import Box, Talk, Transfer, content, meet
-from tests.lab.internet import Town
-from tests.lab.spaces import join
-from tests.mesh.signers import signed
+from tests.lab.agents import Transfer
 
 from bench.harness.row import BenchError, Bound, Of, Row, Sample, Unit
 from bench.mesh.pairs import (
@@ -28,7 +22,6 @@ from bench.mesh.pairs import (
     pairs,
     wait,
 )
-from clan.mesh.chart.content import KnownAddress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,22 +38,6 @@ IDLE = 600.0
 """Seconds in which a session says nothing."""
 LAST = "192.0.2.200/32"
 """An address that means nothing: what has an agent look at its network."""
-UPLINK = "10mbit"
-QUEUE = "1s"
-OFFERED = "11M"
-"""Bits a second that are sent into it, for iperf3: more than leave it."""
-LOSS = """\
-table inet loss {
-    chain in {
-        type filter hook prerouting priority -400;
-        iifname "eth0" numgen random mod 100 < 5 drop
-    }
-}
-"""
-CROWDED = "192.0.2.2"
-"""Where the other end of the crowded uplink is."""
-FALSE = 600.0
-"""Seconds for which nobody may move."""
 
 
 def one_by_one(batch: Callable[[], list[float]], label: str) -> Measure:
@@ -226,102 +203,6 @@ def on(pair: Pair) -> str:
     return str((pair.one.path(pair.other.name) or {}).get("uplink", ""))
 
 
-@contextlib.contextmanager
-def crowded(ground: Ground) -> Iterator[Pair]:
-    """Make a pair whose two paths go over one uplink at each end, IPv4 and IPv6, and lose 5 %."""
-    ground.report("a pair with both paths on one crowded uplink")
-    with contextlib.ExitStack() as stack:
-        town = Town(ground.folder / "crowded")
-        stack.callback(town.remove)
-        one, other = town.boxes("desk", "laptop")
-        space = town.internet.space
-        space.run("sysctl -qw net.ipv6.conf.all.forwarding=1")
-        for number, each in enumerate((one, other), 1):
-            join(each.space, "eth0", space, f"to{number}")
-            for network, size in ((f"192.0.{number}.", 24), (f"2001:db8:{number}::", 64)):
-                space.run(f"ip addr add {network}1/{size} dev to{number}")
-                each.space.run(f"ip addr add {network}2/{size} dev eth0")
-                each.space.run(f"ip route add default via {network}1 dev eth0")
-        known(one, other)
-        pair = Pair(one, other)
-        pair.settle()
-        for each in pair.both:
-            with each.space.inside():
-                subprocess.run(["nft", "-f", "-"], input=LOSS.encode(), check=True)
-            words = f"tc qdisc add dev eth0 root tbf rate {UPLINK} burst 20kb latency {QUEUE}"
-            each.space.run(words)
-        yield pair
-
-
-def known(*boxes: Box) -> None:
-    """Start the agents with a map that has both addresses of each."""
-    first = meet(boxes)
-    said = content(boxes)
-    machines = tuple(
-        replace(
-            each,
-            addresses=tuple(
-                KnownAddress(host=host)
-                for number, box in enumerate(boxes, 1)
-                if box.name == each.name
-                for host in (f"192.0.{number}.2", f"2001:db8:{number}::2")
-            ),
-        )
-        for each in said.machines
-    )
-    for each in boxes:
-        each.take(signed(replace(said, machines=machines), after=[first]))
-
-
-def false(ground: Ground) -> Measure:
-    """Count how often either end takes another path though nothing was cut."""
-    at = ground.once(crowded)
-
-    def measure() -> Sample:
-        with flood(at), contextlib.closing(Talk(at.one, at.other)) as talk:
-            talking = threading.Thread(target=talk.go, args=(FALSE,))
-            talking.start()
-            seen = [(at.one, at.other.name), (at.other, at.one.name)]
-            before = [each.ask()["peers"][peer]["path"] for each, peer in seen]
-            moves = 0
-            while talking.is_alive():
-                time.sleep(0.25)
-                now = [each.ask()["peers"][peer]["path"] for each, peer in seen]
-                moves += sum(a != b for a, b in zip(before, now, strict=True))
-                before = now
-            trips = sorted(talk.answered[n] - talk.sent[n] for n in talk.answered)
-            if len(trips) < len(talk.sent) / 2:
-                raise BenchError("most of what was said on the crowded uplink was lost")
-        return Sample(value=float(moves), seconds={"round trip": trips[len(trips) // 2]})
-
-    return measure
-
-
-@contextlib.contextmanager
-def flood(at: Pair) -> Iterator[None]:
-    """Send more into one's uplink than leaves it."""
-    words = f"iperf3 -s -1 -B {CROWDED} -p 5301"
-    there = ["ip", "netns", "exec", at.other.space.name, *words.split()]
-    words = f"iperf3 -c {CROWDED} -p 5301 -u -b {OFFERED} -l 1400 -t {2 * FALSE:.0f}"
-    here = ["ip", "netns", "exec", at.one.space.name, *words.split()]
-    with contextlib.ExitStack() as stack:
-        server = subprocess.Popen(there, stdout=subprocess.DEVNULL)
-        stack.callback(ended, server)
-        wait(lambda: ":5301" in at.other.space.run("ss -Hltn"), "iperf3")
-        client = subprocess.Popen(here, stdout=subprocess.DEVNULL)
-        stack.callback(ended, client)
-        time.sleep(3)  # the queue is full
-        if client.poll() is not None:
-            raise BenchError("iperf3 did not send")
-        yield
-
-
-def ended(process: subprocess.Popen[bytes]) -> None:
-    """End a process."""
-    process.kill()
-    process.wait()
-
-
 ROWS = (
     Row(
         name="cut",
@@ -381,16 +262,6 @@ ROWS = (
         bound=Bound(limit=0),
         prepare=changes,
         of=Of.HIGHEST,
-        needs_root=True,
-    ),
-    Row(
-        name="false",
-        what="moves in ten minutes of 5 % loss, both paths on an uplink with a second of queue",
-        unit=Unit.MOVES,
-        bound=Bound(limit=0),
-        prepare=false,
-        of=Of.HIGHEST,
-        rounds=1,
         needs_root=True,
     ),
 )

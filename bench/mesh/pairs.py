@@ -90,19 +90,23 @@ class Pair:
         """Have the two talk until both links live."""
         for each in self.both:
             wait(lambda each=each: each.ask()["peers"], "the map")  # type: ignore[misc]
-        end = time.monotonic() + SETTLED
         with contextlib.closing(Talk(self.one, self.other)) as talk:
-            while any(a.alive(b.name) < len(UPLINKS) for a, b in (self.both, self.both[::-1])):
-                talk.go(0.5)
-                if time.monotonic() > end:
-                    raise BenchError("the two links did not come")
+            self._settle(talk)
+
+    def _settle(self, talk: Talk) -> None:
+        end = time.monotonic() + SETTLED
+        while any(a.alive(b.name) < len(UPLINKS) for a, b in (self.both, self.both[::-1])):
+            talk.go(0.5)
+            if time.monotonic() > end:
+                raise BenchError("the two links did not come")
 
     def under(
         self, harm: Callable[[str], None], mend: Callable[[str], None], before: float, after: float
     ) -> Talk:
         """Harm the path under 50 datagrams a second; return the talk, which is closed."""
-        uplink = self.path()
         talk = Talk(self.one, self.other)
+        self._settle(talk)
+        uplink = self.path()
         talk.go(before)
         talk.begin()
         try:

@@ -49,15 +49,18 @@ def bench(names: tuple[str, ...], *, rounds: int, as_json: bool) -> None:
     """  # noqa: D301 (click's mark for text that keeps its lines)
     benches = catalogue.benches()
     rows = catalogue.choose(benches, names)
-    left_out = [name for name, row in rows.items() if row.needs_root and os.geteuid() != 0]
+    is_root = os.geteuid() == 0
+    left_out = {
+        name: "for root only" for name, row in rows.items() if row.needs_root and not is_root
+    }
     here = {name: row for name, row in rows.items() if name not in left_out}
     with laid(lambda step: click.echo(f"bench: {step}", err=True)) as ground:
-        figures = play(here, rounds=rounds, ground=ground)
+        figures, lacking = play(here, rounds=rounds, ground=ground)
     how = report.Circumstances(
         rounds=rounds,
         load=os.getloadavg()[0],
         processors=os.cpu_count() or 1,
-        left_out=tuple(left_out),
+        left_out=left_out | lacking,
     )
     if as_json:
         click.echo(json.dumps(report.document(figures, how), indent=2))

@@ -17,8 +17,9 @@ FOLDER = Path(__file__).parents[1]
 
 
 def benches() -> dict[str, Bench]:
-    """Return every bench by its name: the modules of `bench/` that have a `BENCH`."""
-    names = sorted(file.stem for file in FOLDER.glob("*.py") if not file.stem.startswith("_"))
+    """Return every bench by its name: the modules and packages of `bench/` that have a `BENCH`."""
+    files = [*FOLDER.glob("*.py"), *(each.parent for each in FOLDER.glob("*/__init__.py"))]
+    names = sorted(file.stem for file in files if not file.stem.startswith("_"))
     found = {name: importlib.import_module(f"bench.{name}") for name in names}
     return {name: module.BENCH for name, module in found.items() if hasattr(module, "BENCH")}
 

@@ -7,6 +7,8 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bench.harness.row import Of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -27,9 +29,16 @@ class Figure:
         return [sample.value for sample in self.samples]
 
     @property
-    def median(self) -> float:
+    def value(self) -> float:
         """The figure itself."""
-        return statistics.median(self.values)
+        ordered = sorted(self.values)
+        match self.row.of:
+            case Of.MEDIAN:
+                return statistics.median(ordered)
+            case Of.P95:
+                return ordered[-(-len(ordered) * 95 // 100) - 1]
+            case Of.HIGHEST:
+                return ordered[-1]
 
     @property
     def low(self) -> float:
@@ -43,8 +52,8 @@ class Figure:
 
     @property
     def is_met(self) -> bool:
-        """Whether the median reaches the bound; what single samples do is shown, not judged."""
-        return self.row.bound.is_met(self.median)
+        """Whether the figure reaches the bound; what single samples do is shown, not judged."""
+        return self.row.bound is None or self.row.bound.is_met(self.value)
 
     @property
     def seconds(self) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from bench.harness.figures import Figure
     from bench.harness.row import Bench
 
-HEAD = ("", "median", "range", "bound", "measured")
+HEAD = ("", "figure", "range", "bound", "measured")
+WHOLE = (Unit.MOVES, Unit.LOST)
+"""What is counted one by one."""
 GAP = "  "
 MARK = "short"
 
@@ -26,7 +28,8 @@ class Circumstances:
     rounds: int
     load: float
     processors: int
-    left_out: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Row -> why it was not measured."""
 
     def __str__(self) -> str:
         rounds = "1 round" if self.rounds == 1 else f"{self.rounds} rounds"
@@ -35,8 +38,10 @@ class Circumstances:
 
 
 def digits(figure: Figure) -> int:
-    """Return how many decimals a row shows: one for ratios from ten on, else two."""
-    return 1 if figure.row.unit is Unit.TIMES and figure.median >= 10 else 2
+    """Return how many decimals a row shows: none for counts, one for ratios from ten on."""
+    if figure.row.unit in WHOLE:
+        return 0
+    return 1 if figure.row.unit is Unit.TIMES and figure.value >= 10 else 2
 
 
 def seconds(value: float) -> str:
@@ -44,8 +49,10 @@ def seconds(value: float) -> str:
     return f"{value:.2f} s" if value >= 1 else f"{value * 1000:.0f} ms"
 
 
-def bound(of: Bound, unit: Unit) -> str:
+def bound(of: Bound | None, unit: Unit) -> str:
     """Write what is asked for."""
+    if of is None:
+        return "stated"
     return f"{'≥' if of.at_least else '≤'} {of.limit:g} {unit}".rstrip()
 
 
@@ -54,7 +61,7 @@ def cells(figure: Figure) -> tuple[str, ...]:
     unit, places = figure.row.unit, digits(figure)
     return (
         figure.row.name,
-        f"{figure.median:.{places}f} {unit}".rstrip(),
+        f"{figure.value:.{places}f} {unit}".rstrip(),
         f"{figure.low:.{places}f} to {figure.high:.{places}f}",
         bound(figure.row.bound, unit),
         " : ".join(seconds(time) for time in figure.seconds.values()),
@@ -82,8 +89,11 @@ def table(benches: Mapping[str, Bench], figures: Sequence[Figure], how: Circumst
         blocks.append(f"falls short: {', '.join(short)}")
     if how.left_out:
         every = len(figures) + len(how.left_out)
-        names = ", ".join(how.left_out)
-        blocks.append(f"left out, for root only: {names} ({len(how.left_out)} of {every} rows)")
+        lines = [f"left out ({len(how.left_out)} of {every} rows):"]
+        for why in dict.fromkeys(how.left_out.values()):
+            names = ", ".join(name for name, its in how.left_out.items() if its == why)
+            lines.append(f"  {names}: {why}")
+        blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
 
 
@@ -99,18 +109,19 @@ def document(figures: Sequence[Figure], how: Circumstances) -> dict[str, Any]:
                 "row": figure.row.name,
                 "what": figure.row.what,
                 "unit": figure.row.unit.value,
-                "median": figure.median,
+                "figure": figure.value,
+                "of": figure.row.of.value,
                 "low": figure.low,
                 "high": figure.high,
-                "bound": figure.row.bound.limit,
-                "at_least": figure.row.bound.at_least,
+                "bound": None if (bound := figure.row.bound) is None else bound.limit,
+                "at_least": None if bound is None else bound.at_least,
                 "met": figure.is_met,
                 "values": figure.values,
                 "seconds": figure.seconds,
             }
             for figure in figures
         ],
-        "left_out": list(how.left_out),
+        "left_out": dict(how.left_out),
     }
 
 

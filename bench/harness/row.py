@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from bench.harness.ground import Ground
 
 
+class LeftOutError(Exception):
+    """A row cannot be measured on this computer; the message says what it lacks."""
+
+
 class BenchError(Exception):
     """Something could not be measured at all; the message says what."""
 
@@ -26,19 +30,30 @@ class Unit(enum.StrEnum):
     SECONDS = "s"
     MEGABYTES = "MB"
     MEBIBYTES = "MiB"
+    MOVES = "moves"
+    LOST = "lost"
     EXPONENT = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
-    """What the median has to reach: `limit` at most or, where more is better, at least."""
+    """What a figure has to reach: `limit` at most or, where more is better, at least."""
 
     limit: float
     at_least: bool = False
 
-    def is_met(self, median: float) -> bool:
-        """Say whether a median is good enough; one on the limit is."""
-        return median >= self.limit if self.at_least else median <= self.limit
+    def is_met(self, figure: float) -> bool:
+        """Say whether a figure is good enough; one on the limit is."""
+        return figure >= self.limit if self.at_least else figure <= self.limit
+
+
+class Of(enum.StrEnum):
+    """Which of all its samples is a row's figure."""
+
+    MEDIAN = "median"
+    P95 = "p95"
+    """What 95 of 100 do not exceed."""
+    HIGHEST = "highest"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,14 +70,20 @@ Measure = Callable[[], Sample]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One figure of a bench. `samples` are taken in each round, `what` is one line for people."""
+    """One figure of a bench. `what` is one line for people.
+
+    `samples` are taken in each round, or in the last `rounds` of them. Without a bound a figure is
+    only stated. `prepare` raises LeftOutError where this computer lacks what it needs.
+    """
 
     name: str
     what: str
     unit: Unit
-    bound: Bound
+    bound: Bound | None
     prepare: Callable[[Ground], Measure]
+    of: Of = Of.MEDIAN
     samples: int = 1
+    rounds: int | None = None
     needs_root: bool = False
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.harness.figures import Figure, difference, exponent, ratio
-from bench.harness.row import Bound, Row, Sample, Unit
+from bench.harness.row import Bound, Of, Row, Sample, Unit
 
 if TYPE_CHECKING:
     from bench.harness.ground import Ground
@@ -18,13 +18,16 @@ def unprepared(ground: Ground) -> Measure:
     raise AssertionError(ground)
 
 
-def figure(*values: float, limit: float = 2.0, at_least: bool = False) -> Figure:
+def figure(
+    *values: float, limit: float = 2.0, at_least: bool = False, of: Of = Of.MEDIAN
+) -> Figure:
     row = Row(
         name="shell",
         what="clan ssh against ssh",
         unit=Unit.TIMES,
         bound=Bound(limit=limit, at_least=at_least),
         prepare=unprepared,
+        of=of,
     )
     samples = tuple(Sample(value=v, seconds={"clan": v / 10, "ssh": 0.1}) for v in values)
     return Figure(bench="reach", row=row, samples=samples)
@@ -45,7 +48,7 @@ def test_figure_is_the_median_with_its_range(
     values: list[float], median: float, low: float, high: float
 ) -> None:
     of = figure(*values)
-    assert (of.median, of.low, of.high) == (median, low, high)
+    assert (of.value, of.low, of.high) == (median, low, high)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +66,21 @@ def test_the_median_is_judged_not_the_samples(
     values: list[float], limit: float, *, at_least: bool, met: bool
 ) -> None:
     assert figure(*values, limit=limit, at_least=at_least).is_met is met
+
+
+@pytest.mark.parametrize(
+    ("of", "samples", "value"),
+    [
+        (Of.P95, 100, 95.0),
+        (Of.P95, 20, 19.0),
+        (Of.P95, 16, 16.0),
+        (Of.P95, 1, 1.0),
+        (Of.HIGHEST, 20, 20.0),
+        (Of.MEDIAN, 20, 10.5),
+    ],
+)
+def test_a_row_says_which_of_its_samples_is_judged(of: Of, samples: int, value: float) -> None:
+    assert figure(*(float(n) for n in range(samples, 0, -1)), of=of).value == value
 
 
 def test_each_side_has_a_median_of_its_own() -> None:

@@ -47,8 +47,13 @@ def figures(*medians: float) -> list[Figure]:
     ]
 
 
+ROOT = "for root only"
+
+
 def how(*left_out: str, rounds: int = 3) -> report.Circumstances:
-    return report.Circumstances(rounds=rounds, load=0.55, processors=2, left_out=left_out)
+    return report.Circumstances(
+        rounds=rounds, load=0.55, processors=2, left_out=dict.fromkeys(left_out, ROOT)
+    )
 
 
 MET = figures(4.5, 17.25, 0.75, 1.0, 3.5)
@@ -58,7 +63,7 @@ SHORT = figures(4.5, 20.5, 0.75, 1.25, 2.0)
 def test_table_shows_median_range_bound_and_both_sides() -> None:
     assert report.table(BENCHES, MET, how()) == (
         "reach: reaching machines (3 rounds, load 0.6 on 2 processors)\n"
-        "               median          range   bound  measured\n"
+        "               figure          range   bound  measured\n"
         "start          4.50 ×  4.25 to 14.50   ≤ 6 ×  45 ms : 8 ms : 1.50 s\n"
         "list           17.2 ×   17.0 to 27.2  ≤ 20 ×  172 ms : 8 ms : 1.50 s\n"
         "dead networks  0.75 s  0.50 to 10.75   ≤ 1 s  8 ms : 8 ms : 1.50 s\n"
@@ -80,7 +85,7 @@ def test_a_row_that_falls_short_is_marked_and_named_below() -> None:
 
 def test_what_is_left_out_is_counted_and_named() -> None:
     shown = report.table(BENCHES, MET, how("reach.shell", "reach.moving"))
-    assert shown.endswith("left out, for root only: reach.shell, reach.moving (2 of 7 rows)")
+    assert shown.endswith("left out (2 of 7 rows):\n  reach.shell, reach.moving: for root only")
 
 
 def test_table_fits_a_terminal_of_80_columns() -> None:
@@ -107,14 +112,15 @@ def test_times_are_written_as_people_read_them(value: float, shown: str) -> None
 def test_json_has_every_sample() -> None:
     document = json.loads(json.dumps(report.document(SHORT, how("reach.shell"))))
     assert (document["rounds"], document["load"], document["processors"]) == (3, 0.55, 2)
-    assert document["left_out"] == ["reach.shell"]
+    assert document["left_out"] == {"reach.shell": ROOT}
     start, *_, growth, relay = document["figures"]
     assert start == {
         "bench": "reach",
         "row": "start",
         "what": "what start is",
         "unit": "×",
-        "median": 4.5,
+        "figure": 4.5,
+        "of": "median",
         "low": 4.25,
         "high": 14.5,
         "bound": 6,
@@ -125,3 +131,15 @@ def test_json_has_every_sample() -> None:
     }
     assert growth["met"] is False
     assert relay["at_least"] is True
+
+
+def test_a_figure_without_a_bound_is_stated_and_counts_have_no_decimals() -> None:
+    rows = [
+        Row(name="other", what="o", unit=unit, bound=None, prepare=unprepared)
+        for unit in (Unit.SECONDS, Unit.MOVES)
+    ]
+    shown = [Figure(bench="reach", row=row, samples=(Sample(value=7),)) for row in rows]
+    assert report.cells(shown[0])[1:4] == ("7.00 s", "7.00 to 7.00", "stated")
+    assert report.cells(shown[1])[1:4] == ("7 moves", "7 to 7", "stated")
+    assert report.status(shown, how()) == 0
+    assert report.document(shown, how())["figures"][0]["bound"] is None

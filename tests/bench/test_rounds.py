@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from bench.harness.catalogue import benches, choose
 from bench.harness.ground import laid
 from bench.harness.rounds import play
-from bench.harness.row import Bench, BenchError, Bound, Measure, Row, Sample, Unit
+from bench.harness.row import Bench, BenchError, Bound, LeftOutError, Measure, Row, Sample, Unit
 from bench.harness.run import as_people_run, run
 from clan.errors import UsageError
 
@@ -44,7 +45,8 @@ def test_rounds_interleave_the_rows() -> None:
     rows = {"x.a": counting("a", log), "x.b": counting("b", log, samples=2)}
     steps: list[str] = []
     with laid(steps.append) as ground:
-        figures = play(rows, rounds=2, ground=ground)
+        figures, left_out = play(rows, rounds=2, ground=ground)
+    assert left_out == {}
     assert log == ["prepare a", "prepare b", "a", "b", "b", "a", "b", "b"]
     assert [(figure.bench, figure.row.name, figure.values) for figure in figures] == [
         ("x", "a", [1, 2]),
@@ -52,6 +54,21 @@ def test_rounds_interleave_the_rows() -> None:
     ]
     assert steps[0] == "preparing x.a"
     assert steps[-1] == "round 2 of 2: x.b"
+
+
+def test_a_row_takes_part_in_the_last_rounds_or_is_left_out_with_its_reason() -> None:
+    log: list[str] = []
+
+    def missing(ground: Ground) -> Measure:
+        raise LeftOutError(f"no daemon in {ground.folder.name[:5]}")
+
+    once = replace(counting("once", log), rounds=1)
+    rows = {"x.once": once, "x.not": replace(once, prepare=missing), "x.b": counting("b", log)}
+    with laid(lambda _: None) as ground:
+        figures, left_out = play(rows, rounds=3, ground=ground)
+    assert log == ["prepare once", "prepare b", "b", "b", "once", "b"]
+    assert [figure.row.name for figure in figures] == ["once", "b"]
+    assert left_out == {"x.not": "no daemon in clan-"}
 
 
 def test_what_rows_share_is_made_once_and_taken_away_even_after_a_failure() -> None:
@@ -134,4 +151,4 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
 
 
 def test_every_bench_of_the_folder_is_found() -> None:
-    assert "reach" in benches()
+    assert {"reach", "config", "mesh"} == benches().keys()

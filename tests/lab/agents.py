@@ -16,7 +16,7 @@ import threading
 import time
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 from tests.lab.links import until
@@ -279,11 +279,19 @@ def meet(boxes: Sequence[Box], addresses: Mapping[str, str] = MappingProxyType({
     return second
 
 
+class Speaker(Protocol):
+    """A machine that has an address to speak from."""
+
+    @property
+    def address(self) -> IPv6Address | None: ...
+
+    def udp(self, port: int = PORT) -> socket.socket: ...
+
+
 class Talk:
     """A datagram every 20 ms from one stable address to another, and back."""
 
-    def __init__(self, one: Box, other: Box) -> None:
-        self.boxes = one, other
+    def __init__(self, one: Speaker, other: Speaker) -> None:
         self.one, self.other = one.udp(0), other.udp()
         self.to = (str(other.address), PORT)
         self.sent: dict[int, float] = {}

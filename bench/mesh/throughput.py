@@ -1,0 +1,173 @@
+"""What the mesh takes of a WireGuard's throughput."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+from dataclasses import replace
+from ipaddress import IPv6Address, ip_address, ip_interface, ip_network
+from typing import TYPE_CHECKING
+
+from tests.lab.agents import Box, Talk, content, meet
+from tests.lab.internet import Town
+from tests.lab.links import End, private
+from tests.lab.spaces import Space, join
+from tests.mesh.signers import machine, signed
+
+from bench.harness.row import BenchError, Bound, Measure, Row, Sample, Unit
+from bench.mesh.idle import published
+from bench.mesh.pairs import wait
+from clan.mesh.agent.kernel import Kernel
+from clan.mesh.agent.rtnetlink import Route
+from clan.mesh.agent.wireguard import Change, Endpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bench.harness.ground import Ground
+
+SECONDS = 5
+"""Of a transfer."""
+OFFLOADS = "tso off gso off gro off tx-udp-segmentation off"
+"""What makes 1500-byte frames of those on a cable, for ethtool."""
+STATIC = 4
+"""Who made a route, by the kernel's number: an admin."""
+WIDEST = 1420
+"""Bytes of the longest packet inside a link over Ethernet."""
+PORT = 51999
+OTHERS = 29
+
+
+def carried(one: Space, other: Space, address: str, amount: str = f"-t {SECONDS} -O 1") -> float:
+    """Return the seconds that a gigabyte takes by TCP to an address of the other. BenchError."""
+    words = ["ip", "netns", "exec", other.name, "iperf3", "-s", "-1", "-B", address]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL) as server:
+        try:
+            wait(lambda: ":5201" in other.run("ss -Hltn"), "iperf3")
+            words = ["ip", "netns", "exec", one.name, *f"iperf3 -J -c {address} {amount}".split()]
+            done = subprocess.run(words, capture_output=True, text=True, check=False)
+        finally:
+            server.kill()
+    try:
+        return 8e9 / float(json.loads(done.stdout)["end"]["sum_received"]["bits_per_second"])
+    except (ValueError, KeyError, ZeroDivisionError):
+        raise BenchError(f"iperf3 measured nothing: {done.stdout[-200:]}") from None
+
+
+class Plain:
+    """Two machines whose agents run, with a WireGuard beside them that is nobody's."""
+
+    def __init__(self, one: Box, other: Box, ends: tuple[End, End]) -> None:
+        self.one, self.other = one, other
+        self.stable, self.plain = str(other.address), str(ends[1].stable)
+
+
+def throughput(ground: Ground) -> Measure:
+    """Compare TCP over stable addresses with TCP over a WireGuard that nobody manages."""
+    at = ground.once(plain)
+    turn = [0]
+
+    def measure() -> Sample:
+        turn[0] += 1
+        sides = [("mesh", at.stable), ("WireGuard", at.plain)]
+        # Whoever is second finds a warmer computer.
+        of = {
+            name: carried(at.one.space, at.other.space, address)
+            for name, address in (sides if turn[0] % 2 else sides[::-1])
+        }
+        return Sample(
+            value=of["WireGuard"] / of["mesh"], seconds={name: of[name] for name, _ in sides}
+        )
+
+    return measure
+
+
+@contextlib.contextmanager
+def plain(ground: Ground) -> Iterator[Plain]:
+    """Make two machines on one LAN, each with 30 peers, and a plain WireGuard between them."""
+    ground.report("a WireGuard without clan beside the mesh")
+    with contextlib.ExitStack() as stack:
+        town = Town(ground.folder / "plain")
+        stack.callback(town.remove)
+        boxes = town.boxes("desk", "laptop")
+        join(boxes[0].space, "eth0", boxes[1].space, "eth0")
+        for host, each in enumerate(boxes, 1):
+            each.space.run(f"ip addr add 192.0.2.{host}/24 dev eth0")
+            each.space.run(f"ethtool -K eth0 {OFFLOADS}")
+        first = meet(boxes)
+        others = tuple(
+            machine(f"m{number:02}", links=published(f"m{number:02}")) for number in range(OTHERS)
+        )
+        said = content(boxes)
+        everyone = tuple(sorted((*said.machines, *others), key=lambda each: each.name))
+        for each in boxes:
+            each.take(signed(replace(said, machines=everyone), after=[first]))
+        ends = stack.enter_context(beside(boxes))
+        with contextlib.closing(Talk(boxes[0], boxes[1])) as talk:
+            while not all(map(widest, boxes, ("laptop", "desk"))):
+                talk.go(1)
+        yield Plain(boxes[0], boxes[1], ends)
+
+
+@contextlib.contextmanager
+def beside(boxes: list[Box]) -> Iterator[tuple[End, End]]:
+    """Lay the plain WireGuard, with the mesh's MTU, as many peers, and the same addresses."""
+    ends = []
+    try:
+        for host, each in enumerate(boxes, 1):
+            with each.space.inside():
+                kernel = Kernel()
+            end = End(
+                space=each.space,
+                kernel=kernel,
+                uplink="eth0",
+                outer=outside(each.space),
+                private=private(),
+                inner=IPv6Address(f"fe80::{host}"),
+                stable=IPv6Address(f"fdcc::{host}"),
+            )
+            ends.append(end)
+            end.start()
+            end.configure()
+            kernel.set_mtu(end.index, WIDEST)
+            kernel.add_address(1, ip_interface(f"{end.stable}/128"))
+        for end, far in ((ends[0], ends[1]), (ends[1], ends[0])):
+            cable = end.kernel.interface("eth0")
+            zone = cable.index if cable else 0
+            end.meet(far)
+            others = [Change(key=private(), allowed=frozenset()) for _ in range(OTHERS)]
+            there = Endpoint(far.outer.address, PORT, zone)
+            end.wireguard.change([*others, Change(key=far.public, endpoint=there)])
+            to = ip_network(far.stable)
+            # By a protocol that is not the mesh's: the agent would take it away.
+            end.kernel.set_route(Route(to=to, index=end.index, source=end.stable, protocol=STATIC))
+        yield ends[0], ends[1]
+    finally:
+        for end in ends:
+            end.stop_daemon()
+
+
+def outside(space: Space) -> Endpoint:
+    """Return where a machine is found on its cable: by IPv6, as the mesh finds it there."""
+    shown = json.loads(space.run("ip -6 -j addr show dev eth0 scope link"))
+    return Endpoint(ip_address(shown[0]["addr_info"][0]["local"]), PORT)
+
+
+def widest(box: Box, peer: str) -> bool:
+    """Say whether the path takes the longest packets already."""
+    path = box.path(peer)
+    return path is not None and path["mtu"] == WIDEST
+
+
+ROWS = (
+    Row(
+        name="throughput",
+        what="TCP over stable addresses against the same WireGuard without clan",
+        unit=Unit.TIMES,
+        bound=Bound(limit=0.95, at_least=True),
+        prepare=throughput,
+        samples=2,
+        needs_root=True,
+    ),
+)

@@ -37,8 +37,9 @@ def standing(
     failures: int = 0,
     alive: float = 0.0,
     rounds: tuple[float | None, ...] = (),
+    own: str = "00000001",
 ) -> Standing:
-    link = LinkId(peer="nas", own="00000001", their="00000002")
+    link = LinkId(peer="nas", own=own, their="00000002")
     return Standing(
         link=Link(id=link, slot=Slot(uplink=uplink, family=6, kind=kind), cut=cut),
         health=Health(round_trip=trip, loss=loss, rounds=tuple(enumerate(rounds, 1))),
@@ -114,3 +115,17 @@ def test_the_next_number_is_newer_than_all_it_follows(one: int, other: int) -> N
     assert choose.newer(following, one)
     assert not choose.newer(one, following)
     assert not (choose.newer(one, other) and choose.newer(other, one))
+
+
+def test_a_standby_has_an_uplink_of_its_own_and_costs_no_other_member() -> None:
+    path = standing(own="00000001")
+    near = standing(Kind.RELAY, own="00000003")
+    apart = standing(Kind.RELAY, own="00000004", uplink="wlan0")
+    over = standing(Kind.HOPS, own="00000005", uplink="hops")
+
+    def held(*links: Standing) -> list[Standing]:
+        return choose.worth_holding(path.link.id, (path, *links), DESIRED)
+
+    assert held(over) == [path]
+    assert held(over, near) == [path, near]
+    assert held(over, near, apart) == [path, apart]

@@ -114,7 +114,9 @@ def is_detour(standings: Iterable[Standing]) -> bool:
 
 
 def shares(one: Standing, other: Standing) -> bool:
-    """Return whether two links go over one uplink, here or there."""
+    """Return whether two links go over one uplink, here or there; ways over others may do."""
+    if Kind.HOPS in {one.link.slot.kind, other.link.slot.kind}:
+        return True
     there = one.link.their_uplink
     return one.link.slot.uplink == other.link.slot.uplink or (
         bool(there) and there == other.link.their_uplink
@@ -252,11 +254,18 @@ def next_number(*numbers: int) -> int:
 def worth_holding(
     pair_path: LinkId | None, standings: Iterable[Standing], desired: Desired
 ) -> list[Standing]:
-    """Return the path and the best standby, on an uplink of its own if there is one."""
+    """Return the path and the best standby, on an uplink of its own if there is one.
+
+    A way over other members is no standby: it would keep them awake.
+    """
     ranked = order(standings, desired)
     path = next((s for s in ranked if s.link.id == pair_path), None)
     if path is None:
         return ranked[:2]
-    others = [s for s in ranked if s is not path and s.alive_since is not None]
+    others = [
+        s
+        for s in ranked
+        if s is not path and s.alive_since is not None and s.link.slot.kind is not Kind.HOPS
+    ]
     others.sort(key=lambda s: shares(path, s))
     return [path, *others[:1]]

@@ -11,7 +11,8 @@ ours. Which interfaces, ports and peers there are is not decided here.
     output    what WireGuard sends for the mesh goes to no clan address: no mesh inside the mesh.
               Nor does what other networks' tunnels are made of, which the mesh may go by.
     input     A peer's first packet after some seconds without one, in either direction, is
-              reported: so one knows who talks, and nothing is read while packets flow.
+              reported: so one knows who talks, and nothing is read while packets flow. What relays
+              and members tell each other by the mesh does not count: nobody talks.
     forward   between mesh interfaces only.
 """
 
@@ -26,6 +27,7 @@ from clan.machine import firewalls
 from clan.machine.system import run
 from clan.mesh.agent import marks, netlink
 from clan.mesh.agent.netlink import Netlink, attributes
+from clan.mesh.relay.message import PORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -101,6 +103,7 @@ def ruleset(guard: Guard) -> str:
     go, come = _over_members(guard)
     sent = [f"{ip} daddr @peers{v} {ip} daddr != @heard{v} jump sent" for v, ip in _FAMILIES]
     came = [f"{ip} saddr @peers{v} {ip} saddr != @heard{v} jump came" for v, ip in _FAMILIES]
+    told = f"ip6 daddr {guard.prefix} udp dport {PORT} accept"
     forward = [*sent, *came]
     if own:
         forward += [
@@ -114,8 +117,8 @@ def ruleset(guard: Guard) -> str:
             f"table inet {TABLE} {{",
             *(line for version, _ in _FAMILIES for line in _sets(version, guard.peers)),
             *_chain("raw", "filter hook prerouting priority -310", raw),
-            *_chain("output", "filter hook output priority -150", [*go, *output, *sent]),
-            *_chain("input", "filter hook input priority -150", [*come, *came]),
+            *_chain("output", "filter hook output priority -150", [*go, *output, told, *sent]),
+            *_chain("input", "filter hook input priority -150", [*come, told, *came]),
             *_chain("forward", "filter hook forward priority -150", forward),
             *_report("sent", "daddr"),
             *_report("came", "saddr"),

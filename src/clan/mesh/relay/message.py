@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 MAGIC = bytes.fromhex("c1a9be11c0de0001")
 """No datagram of WireGuard, which begin with a byte from 1 to 4, begins so."""
 PURPOSE = "relay"
+PORT = 46743
+"""The UDP port of members' stable addresses for what is said by the mesh itself."""
 LARGEST = 1024
 """Bytes of a body."""
 TOKEN = 24

@@ -24,7 +24,7 @@ from clan.mesh.link import Endpoint, Kind, LinkId
 from clan.mesh.relay import message, offer, post, seat, table
 from clan.mesh.relay.desk import Asked
 from clan.mesh.relay.host import Host
-from clan.mesh.relay.message import SEATS, Answer, Ask, Call, Tried, Try
+from clan.mesh.relay.message import PORT, SEATS, Answer, Ask, Call, Tried, Try
 from clan.mesh.relay.pick import DOOR, FEW, PORTS
 from clan.mesh.relay.wish import Clan, wants
 
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from clan.mesh.relay.message import Heard, Message
     from clan.mesh.slots import Own
 
-PORT = 46743
-"""The UDP port of members' stable addresses for what is said by the mesh itself."""
 LONGEST = 2048
 """Bytes of a message, with its headers."""
 TRY_EVERY = 0.5
@@ -98,7 +96,7 @@ class Relaying:
         self.ready: list[tuple[LinkId, Endpoint]] = []
         """Links whose datagrams are passed on now, and were not before."""
         self.called: list[str] = []
-        """Machines that want to talk, by name."""
+        """Machines that want to talk or are told of one, by name."""
 
     def close(self) -> None:
         """Let go; what the kernel passes on, it passes on."""
@@ -253,6 +251,9 @@ class Relaying:
         )
         for each in self._host.take(asked, time.monotonic()):
             if isinstance(each, Call):
+                # Nothing else wakes it: what is told is no traffic.
+                waiting = self._machine(each.to)
+                self.called += [waiting.name] if waiting else []
                 self._tell(each)
             else:
                 to, port, mark = each.to, each.port, each.mark

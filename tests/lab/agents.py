@@ -109,7 +109,8 @@ class Box:
             )
 
     def start(self) -> None:
-        inside = f"mount --bind {self.folder}/wireguard /var/run/wireguard && exec "
+        inside = f"mount --bind {self.folder}/wireguard /var/run/wireguard && "
+        inside += "mount -t cgroup2 none /sys/fs/cgroup && exec "
         words = [sys.executable, *self.program, "--root", str(self.folder), "run", "home"]
         with (self.folder / "log").open("ab") as log:
             self.agent = subprocess.Popen(

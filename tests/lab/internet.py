@@ -1,6 +1,7 @@
 """An internet for agents in namespaces: a core that routes, homes behind routers, servers, cafés.
 
-Every home has 192.168.1.0/24, as most do. The core knows nothing of what is behind a router.
+Every home has 192.168.1.0/24, as most do. The core knows nothing of what is behind a router, but
+for the IPv6 that it gives to a home.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from tests.lab.agents import Box
 from tests.lab.spaces import Space, join
+
+from clan.mesh.agent.conntrack import Conntrack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +31,9 @@ NAT = """
 table inet nat {{
     chain post {{
         type nat hook postrouting priority 100;
-        oifname "wan" masquerade {how}
+        meta nfproto ipv6 accept
+        oifname "wan" meta l4proto {{ tcp, udp }} masquerade {how}
+        oifname "wan" masquerade
     }}
     chain forward {{
         type filter hook forward priority 0; policy drop;
@@ -37,9 +42,29 @@ table inet nat {{
     }}
     chain input {{
         type filter hook input priority 0;
+        meta l4proto ipv6-icmp accept
         iifname "wan" ct state new drop
     }}
 }}
+"""
+SILENT = """
+table inet silent
+delete table inet silent
+table inet silent {
+    chain output {
+        type filter hook output priority 0;
+        ip protocol icmp drop
+    }
+}
+"""
+DEAD = """
+table inet dead {
+    chain forward {
+        type filter hook forward priority -10;
+        iifname "wan" drop
+        oifname "wan" drop
+    }
+}
 """
 
 
@@ -57,6 +82,9 @@ class Switch:
         self._plugged: dict[tuple[str, str], str] = {}
         self.space.run("ip link add lan type bridge forward_delay 0")
         self.space.run("ip link set lan up")
+        # Or the rules of a router would meddle with what its switch passes on.
+        for each in ("iptables", "ip6tables"):
+            self.space.run(f"sysctl -qw net.bridge.bridge-nf-call-{each}=0")
 
     def plug(self, box: Box, uplink: str = "eth0") -> str:
         """Lay a cable from a machine; it gets an address of the LAN."""
@@ -81,24 +109,75 @@ class Switch:
         box.space.run(f"ip addr add {address}/24 dev {uplink}")
         return address
 
+    def renumber(self, box: Box, uplink: str) -> str:
+        """Give a machine another address, as a DHCP server that forgot it does."""
+        box.space.run(f"ip -4 addr flush dev {uplink}")
+        return self._attach(box, uplink, self._plugged[box.name, uplink])
+
+    def isolate(self) -> None:
+        """Let no machine that is plugged in now reach another, as Wi-Fi for guests does."""
+        for port in self._plugged.values():
+            self.space.run(f"ip link set {port} type bridge_slave isolated on")
+
+    def rules(self, text: str) -> None:
+        """Give the box in the middle rules of nftables."""
+        with self.space.inside():
+            subprocess.run(["nft", "-f", "-"], input=text.encode(), check=True)
+
     def remove(self) -> None:
         self.space.remove()
 
 
 class Home(Switch):
-    """A LAN behind a router that translates; `how` is `random` for a symmetric one."""
+    """A LAN behind a router that translates; `how` is `random` for a symmetric one.
 
-    def __init__(self, internet: Internet, how: str = "") -> None:
-        super().__init__(network="192.168.1")
-        self.space.run("ip addr add 192.168.1.1/24 dev lan")
+    It is a customer of the internet, or of a provider that translates once more.
+    """
+
+    def __init__(
+        self, internet: Internet | Home, how: str = "", network: str = "192.168.1"
+    ) -> None:
+        super().__init__(network=network)
+        self.six = ""
+        self.space.run(f"ip addr add {network}.1/24 dev lan")
         self.space.run("sysctl -qw net.ipv4.ip_forward=1")
         self.address = internet.attach(self.space, "wan")
+        self.rules(NAT.format(how=how))
+
+    def attach(self, space: Space, uplink: str) -> str:
+        """Take a customer's router, as a provider does who has addresses for nobody."""
+        port = f"port{next(self._ports)}"
+        join(space, uplink, self.space, port)
+        self.space.run(f"ip link set {port} master lan")
+        address = f"{self.network}.{next(self._hosts)}"
+        space.run(f"ip addr add {address}/24 dev {uplink}")
+        space.run(f"ip route add default via {self.network}.1 dev {uplink} metric 100")
+        return address
+
+    def reboot(self, how: str = "") -> None:
+        """Forget all translations, and translate in some way from now on."""
+        self.space.run("nft delete table inet nat")
+        self.rules(NAT.format(how=how))
         with self.space.inside():
-            subprocess.run(["nft", "-f", "-"], input=NAT.format(how=how).encode(), check=True)
+            tracked = Conntrack()
+        tracked.forget_mark(0, 0)
+        tracked.close()
+
+    def die(self) -> None:
+        """Let nothing pass, while the LAN is as it was."""
+        self.rules(DEAD)
+
+    def live(self) -> None:
+        self.space.run("nft delete table inet dead")
 
     def _attach(self, box: Box, uplink: str, port: str) -> str:
         address = super()._attach(box, uplink, port)
-        box.space.run(f"ip route add default via 192.168.1.1 dev {uplink} metric 100")
+        metric = 600 if uplink.startswith("wlan") else 100
+        box.space.run(f"ip route add default via {self.network}.1 dev {uplink} metric {metric}")
+        if self.six:
+            host = address.rpartition(".")[2]
+            box.space.run(f"ip -6 addr add {self.six}:{host}/64 dev {uplink}")
+            box.space.run(f"ip -6 route add default via {self.six}:1 dev {uplink} metric {metric}")
         return address
 
 
@@ -109,10 +188,11 @@ class Internet:
         self.space = Space()
         self.space.run("sysctl -qw net.ipv4.ip_forward=1")
         self._numbers = itertools.count(1)
+        self._homes: dict[str, int] = {}
 
     def attach(self, space: Space, uplink: str) -> str:
         """Give a router or a server a cable and a public address of its own."""
-        number = next(self._numbers)
+        number = self._homes[space.name] = next(self._numbers)
         network = f"203.0.{112 + number // 64}.{number % 64 * 4}"
         stem, _, last = network.rpartition(".")
         core, there = f"{stem}.{int(last) + 1}", f"{stem}.{int(last) + 2}"
@@ -125,6 +205,27 @@ class Internet:
     def plug(self, box: Box, uplink: str = "eth0") -> str:
         """Make a machine a server."""
         return self.attach(box.space, uplink)
+
+    def narrow(self, home: Home, mtu: int) -> None:
+        """Take no longer packets from a home, nor send it any; never say so."""
+        self.space.run(f"ip link set to{self._homes[home.space.name]} mtu {mtu}")
+        with self.space.inside():
+            subprocess.run(["nft", "-f", "-"], input=SILENT.encode(), check=True)
+
+    def six(self, home: Home) -> None:
+        """Give a home IPv6, behind its router that lets in only what was asked for.
+
+        Machines that are plugged in from then on have an address each.
+        """
+        number = self._homes[home.space.name]
+        home.six, far = f"2001:db8:{number:x}:", f"2001:db8:f{number:x}:"
+        for each in (self.space, home.space):
+            each.run("sysctl -qw net.ipv6.conf.all.forwarding=1")
+        self.space.run(f"ip -6 addr add {far}:1/64 dev to{number}")
+        self.space.run(f"ip -6 route add {home.six}:/64 via {far}:2")
+        home.space.run(f"ip -6 addr add {far}:2/64 dev wan")
+        home.space.run(f"ip -6 route add default via {far}:1")
+        home.space.run(f"ip -6 addr add {home.six}:1/64 dev lan")
 
     def remove(self) -> None:
         self.space.remove()
@@ -147,9 +248,9 @@ class Town:
         """Return a LAN with no router."""
         return self._keep(Switch(network=network))
 
-    def home(self, how: str = "") -> Home:
-        """Return a LAN behind a router that translates."""
-        return self._keep(Home(self.internet, how))
+    def home(self, how: str = "", provider: Home | None = None, network: str = "192.168.1") -> Home:
+        """Return a LAN behind a router that translates, and perhaps a provider that does so too."""
+        return self._keep(Home(provider or self.internet, how, network))
 
     def remove(self) -> None:
         self._made.close()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.lab.agents import Box, Talk, boxes, lives
 from tests.lab.links import until
+from tests.lab.paths import handshakes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,11 +78,13 @@ def test_without_its_agent_a_machine_is_reached_and_the_next_one_goes_on(
     talk.go(1)
     one.stop()
     talk.go(1)
+    sessions = handshakes(one)
     one.start()
     talk.go(4)
     assert talk.gap() < 5 * BOUND
     talk.close()
     assert lives(one, other)["id"] == path["id"]
+    assert handshakes(one) & sessions, "all sessions began anew"
 
 
 def test_what_is_taken_away_comes_back(pair: tuple[Box, Box]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from tests.lab.internet import Town
 
 pytestmark = pytest.mark.lab
+
+SILENT = Path(__file__).parent / "programs" / "silent.py"
 
 
 def test_a_map_goes_from_one_to_the_next_and_a_removed_machine_is_cut_off(town: Town) -> None:
@@ -73,3 +76,26 @@ def test_a_map_comes_to_machines_with_which_nothing_is_open(town: Town) -> None:
     second = signed(content(boxes, addresses), after=[first], made=first.made + 1)
     boxes[0].take(second)
     until(lambda: all(each.serial() == second.serial for each in boxes), 60)
+
+
+def test_who_withholds_a_map_keeps_it_from_nobody(town: Town) -> None:
+    """The one in the middle has it and hands on none; the others wake each other for it."""
+    boxes = town.boxes("berlin", "oslo", "rome")
+    berlin, oslo, rome = boxes
+    oslo.program = [str(SILENT)]
+    addresses = {each.name: town.internet.plug(each) for each in boxes}
+    first = meet(boxes, addresses)
+    until(lambda: all(each.serial() == first.serial for each in boxes))
+    for each in (berlin, rome):
+        talk = Talk(each, oslo)
+        talk.go(2)
+        talk.close()
+    second = signed(content(boxes, addresses), after=[first], made=first.made + 1)
+    oslo.take(second)
+    talk = Talk(rome, oslo)
+    talk.go(3)
+    talk.close()
+    assert berlin.serial() == rome.serial() == first.serial
+    third = signed(content(boxes, addresses), after=[second], made=first.made + 2)
+    berlin.take(third)
+    until(lambda: rome.serial() == third.serial, 60)

@@ -173,7 +173,7 @@ def test_a_registration_that_is_played_again_changes_nothing(
 def test_pairs_that_share_a_machine_have_different_ports(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clan.mesh.relay.seat.first_seat", lambda _: 5)
+    monkeypatch.setattr("clan.mesh.relay.seat.first_seat", lambda *_: 5)
     world.join()
     world.join(world.third, world.other)
     assert world.passes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,16 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.lab
 
 SYMMETRIC = "random,fully-random"
+ONLY_443 = """\
+table inet hotel {
+    chain hotel {
+        type filter hook forward priority -10;
+        udp dport 443 accept
+        udp sport 443 accept
+        meta l4proto udp drop
+    }
+}
+"""
 BOUND = 1.0
 """Seconds until another relay carries a pair; a test waits up to five times as long."""
 REMOVED = 5.0
@@ -29,12 +40,13 @@ def test_a_pair_is_relayed_and_a_relay_may_die_and_a_member_be_removed(town: Tow
     for each in (desk, laptop):
         town.home(SYMMETRIC).plug(each)
     chart = meet(boxes, addresses)
-    until(lambda: relays(desk) == relays(laptop) == 2, 60)
+    until(lambda: kinds(desk, laptop).count("relay") == 2, 60)
+    until(lambda: kinds(laptop, desk).count("relay") == 2, 60)
     talk = Talk(desk, laptop)
     begun = time.monotonic()
     while not talk.answered and time.monotonic() < begun + 30:
         talk.go(0.2)
-    until(lambda: going(talk) and desk.alive("laptop") == 2, 30)
+    until(lambda: going(talk) and kinds(desk, laptop, alive=True).count("relay") == 2, 30)
     assert lives(desk, laptop)["kind"] == "relay"
 
     # The one by which the path goes dies, without a word.
@@ -57,10 +69,31 @@ def test_a_pair_is_relayed_and_a_relay_may_die_and_a_member_be_removed(town: Tow
     talk.close()
 
 
-def relays(box: Box) -> int:
-    """Return how many slots for relays a machine has: as many as there may be relays of a pair."""
-    found = [link for link in box.space.run("ip -o link").splitlines() if ": clan-" in link]
-    return max(0, len(found) - 2)  # beside the LAN's and the internet's
+def test_where_of_udp_only_443_gets_out_the_kernel_relays_by_that(town: Town) -> None:
+    vps, desk, laptop = boxes = town.boxes("vps", "desk", "laptop")
+    addresses = {"vps": town.internet.plug(vps)}
+    home, hotel = town.home(SYMMETRIC), town.home(SYMMETRIC)
+    home.plug(desk)
+    hotel.plug(laptop)
+    meet(boxes, addresses)
+    until(lambda: "relay" in kinds(desk, laptop) and "relay" in kinds(laptop, desk), 60)
+    with hotel.space.inside():
+        subprocess.run(["nft", "-f", "-"], input=ONLY_443.encode(), check=True)
+    talk = Talk(laptop, desk)
+    until(lambda: going(talk), 60)
+    talk.begin()
+    talk.go(3)
+    assert talk.gap() < 1
+    assert not talk.lost()
+    path = lives(laptop, desk)
+    assert (path["kind"], path["endpoint"]) == ("relay", f"{addresses['vps']}:443")
+    talk.close()
+
+
+def kinds(box: Box, other: Box, *, alive: bool = False) -> list[str]:
+    """Return what a machine's links to another one run over; or those that live alone."""
+    links = box.ask()["peers"][other.name]["links"]
+    return [each["kind"] for each in links if each["alive"] or not alive]
 
 
 def going(talk: Talk) -> bool:

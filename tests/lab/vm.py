@@ -74,10 +74,17 @@ def kernel() -> Path:
     return folder
 
 
-def run(command: str, files: Mapping[str, bytes], packages: Iterable[Path], scratch: Path) -> str:
+def run(
+    command: str,
+    files: Mapping[str, bytes],
+    packages: Iterable[Path],
+    scratch: Path,
+    clock: str = "utc",
+) -> str:
     """Boot, run a shell command, and return what the console showed.
 
-    `files` are further ones by their path, `packages` are unpacked over the root.
+    `files` are further ones by their path, `packages` are unpacked over the root, `clock` is when
+    it boots, as in 1999-12-31T23:59:59.
     """
     found = kernel()
     extra = scratch / "extra"
@@ -106,7 +113,8 @@ def run(command: str, files: Mapping[str, bytes], packages: Iterable[Path], scra
     done = subprocess.run(
         [
             *("qemu-system-x86_64", "-accel", "tcg,thread=multi", "-smp", "2", "-m", "1536"),
-            *("-nographic", "-no-reboot", "-nic", "none", "-kernel", str(vmlinuz)),
+            *("-nographic", "-no-reboot", "-nic", "none", "-rtc", f"base={clock}"),
+            *("-kernel", str(vmlinuz)),
             *("-initrd", str(archive), "-append", "console=ttyS0 quiet panic=-1"),
         ],
         stdin=subprocess.DEVNULL,

@@ -31,6 +31,7 @@ def standing(
     trip: float = 0.02,
     loss: float = 0.0,
     narrow: bool = False,
+    cut: bool = False,
     theirs: float = 0.0,
     usable: bool = True,
     failures: int = 0,
@@ -39,7 +40,7 @@ def standing(
 ) -> Standing:
     link = LinkId(peer="nas", own="00000001", their="00000002")
     return Standing(
-        link=Link(id=link, slot=Slot(uplink=uplink, family=6, kind=kind)),
+        link=Link(id=link, slot=Slot(uplink=uplink, family=6, kind=kind), cut=cut),
         health=Health(round_trip=trip, loss=loss, rounds=tuple(enumerate(rounds, 1))),
         width=Width(narrow=narrow),
         about=About(own="00000002", their="00000001", penalty=theirs, usable=usable),
@@ -56,6 +57,7 @@ def standing(
         (standing(trip=0.02), standing(Kind.RELAY, trip=0.02)),
         (standing(Kind.RELAY, trip=0.03), standing(trip=0.2)),
         (standing(Kind.OVERLAY), standing(Kind.TLS)),
+        (standing(Kind.HOPS), standing(Kind.OVERLAY, cut=True)),
         (standing(trip=0.06), standing(trip=0.02, loss=0.05)),
         (standing(Kind.TLS, trip=0.3), standing(narrow=True)),
         (standing(Kind.TLS, trip=0.3), standing(uplink="wwan0")),
@@ -85,6 +87,7 @@ def test_a_loss_is_forgiven_in_the_end() -> None:
         ((0.025,) * 8, (0.02,) * 8, False),  # too little gain
         ((0.5, 0.9, 1.0, 0.4) * 4, (0.49, 0.91, 0.98, 0.41) * 4, False),  # one queue
         ((0.02, 0.09) * 8, (0.05, 0.03) * 8, False),  # now this, now that
+        ((0.006, 0.032, 0.014, 0.023), (0.001, 0.002, 0.002, 0.003), False),  # a busy moment
         ((None,) * 20 + (0.02,) * 20, (0.02,) * 40, True),
         ((None,) * 20 + (0.02,) * 20, (None,) * 20 + (0.02,) * 20, False),
         ((None,) * 6 + (0.02,) * 30, (0.02,) * 36, False),  # could be chance

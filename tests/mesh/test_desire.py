@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING
 
 from tests.mesh.signers import ROOT, key, machine, signed
 from tests.mesh.test_slots import HOME, INTERNET, LAN, attached
 
 from clan.mesh import identity, slots
+from clan.mesh.agent.rtnetlink import Route
+from clan.mesh.candidates import Said, Sight
 from clan.mesh.chart import links
 from clan.mesh.chart.accept import Held
 from clan.mesh.chart.content import Content, KnownAddress, Rule
 from clan.mesh.chart.links import LinkRecord, Served
-from clan.mesh.desire import Known, Said, Sight, Wish, desire
+from clan.mesh.desire import Known, Wish, desire
 from clan.mesh.link import Endpoint, Kind, Slot
 from clan.mesh.tls.frames import Port
 from clan.mesh.tls.wants import loopback
 
 if TYPE_CHECKING:
+    from clan.mesh.agent.uplinks import Attachment
     from clan.mesh.chart.content import Machine
     from clan.mesh.link import Link
 
@@ -214,3 +217,84 @@ def test_streams_are_found_on_the_loopback_and_who_takes_them_is_kept_first() ->
         own, other = (next(e.id for e in them if e.slot == slot) for them in (mine, theirs))
         place = loopback(own, Port(key(name).public, other))
         assert (link.endpoints, link.lifetime) == ((place,), None)
+
+
+OVERLAY = Slot(uplink="tun0", family=4, kind=Kind.OVERLAY, network="10.0.0.1")
+TUNNEL = replace(
+    attached("tun0", "10.0.0.1/24", kind="tun"),
+    ways=(Route(to=ip_network("10.0.0.0/24"), index=1),),
+)
+
+
+def overlaid(theirs: str, *, tunnel: Attachment = TUNNEL, address: str = "") -> list[Link]:
+    """Return the links by an overlay to a machine that says it has an address there."""
+    own = slots.in_use(slots.settle((), [OVERLAY], slots.drawn()), [OVERLAY])
+    slot = replace(OVERLAY, uplink="ygg0", network=theirs)
+    (far,) = slots.settle((), [slot], slots.drawn())
+    record = LinkRecord(identity=key("nas").public, serial=2, interfaces=(far.published,))
+    there = known(
+        at("nas", *[each for each in [address] if each]),
+        own=own,
+        attachments=(HOME, tunnel),
+        records={key("nas").public: links.publish(record, key("nas"))},
+    )
+    return found(desire(there), "nas", "overlay")
+
+
+def test_another_network_is_a_way_to_who_is_there_by_the_tunnels_own_routes() -> None:
+    (link,) = overlaid("10.0.0.7")
+    assert hosts(link) == ["10.0.0.7"]
+    assert not link.cut
+    assert overlaid("10.0.1.7") == []
+    (listed,) = overlaid("10.0.1.7", address="10.0.0.8")
+    assert hosts(listed) == ["10.0.0.8"]
+    assert overlaid("10.0.0.1") == []  # that is this machine
+
+
+def test_no_way_to_the_mesh_leads_by_the_mesh() -> None:
+    inner = identity.address(PREFIX, key("nas").public)
+    everywhere = replace(TUNNEL, ways=(Route(to=ip_network("fc00::/7"), index=1),))
+    assert overlaid(str(inner), tunnel=everywhere) == []
+
+
+def test_a_link_over_a_tunnel_that_takes_only_small_packets_is_known_to_be_cut() -> None:
+    (link,) = overlaid("10.0.0.7", tunnel=replace(TUNNEL, mtu=1280))
+    assert link.cut
+
+
+def test_a_name_of_the_inventory_is_tried_once_it_means_something() -> None:
+    nas = at("nas", "nas.example.com")
+    (link,) = found(desire(known(nas)), "nas", "internet")
+    assert hosts(link) == []
+    inner = identity.address(PREFIX, key("nas").public)
+    means = (ip_address("203.0.113.9"), ip_address("2001:db8::9"), inner)
+    (link,) = found(desire(known(nas, hosts={"nas.example.com": means})), "nas", "internet")
+    assert hosts(link) == ["203.0.113.9"]
+
+
+ONLY6 = replace(INTERNET, family=6)
+NAT64 = ip_network("64:ff9b::/96")
+
+
+def crossing(mine: Slot, theirs: Slot, **more: object) -> list[Link]:
+    """Return the links between a slot here and one of a machine with an IPv4 address."""
+    own = slots.in_use(slots.settle((), [mine], slots.drawn()), [mine])
+    (far,) = slots.settle((), [theirs], slots.drawn())
+    record = LinkRecord(identity=key("nas").public, serial=2, interfaces=(far.published,))
+    said_of = {(key("nas").public, far.id): (Said(Endpoint(host="198.51.100.5", port=7), 1.0),)}
+    there = known(
+        at("nas", "203.0.113.9"),
+        own=own,
+        records={key("nas").public: links.publish(record, key("nas"))},
+        places=said_of,
+        **more,
+    )
+    return found(desire(there), "nas", "internet")
+
+
+def test_a_nat64_joins_ipv6_alone_and_ipv4_alone() -> None:
+    (link,) = crossing(ONLY6, INTERNET, nat64=NAT64)
+    assert hosts(link) == ["64:ff9b::c633:6405", "64:ff9b::cb00:7109"]
+    (link,) = crossing(INTERNET, ONLY6)
+    assert hosts(link) == ["198.51.100.5", "203.0.113.9"]  # where others see it, through the NAT64
+    assert crossing(ONLY6, INTERNET) == []  # no NAT64

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from clan.mesh import slots
 from clan.mesh.agent.rtnetlink import Route
-from clan.mesh.agent.uplinks import Attachment
+from clan.mesh.agent.uplinks import Attachment, Carrier
 from clan.mesh.errors import MeshError
 from clan.mesh.link import Kind, Slot
 
@@ -55,7 +55,18 @@ LAN, INTERNET = (
         ),
         (attached("eth0", "fe80::2/64", defaults=(6,)), [LAN]),  # no address of its own beyond
         (attached("eth0", "192.168.1.2/24", defaults=(4,), works=False), []),
+        # Another network, if it can be kept out of the mesh.
         (attached("tun0", "10.0.0.1/24", defaults=(4,), kind="tun"), []),
+        (
+            replace(
+                attached("tun0", "10.0.0.1/24", "200::1/7", "fe80::1/64", kind="tun"),
+                carrier=Carrier(group="system.slice/yggdrasil.service"),
+            ),
+            [
+                Slot(uplink="tun0", family=4, kind=Kind.OVERLAY, network="10.0.0.1"),
+                Slot(uplink="tun0", family=6, kind=Kind.OVERLAY, network="200::1"),
+            ],
+        ),
     ],
 )
 def test_what_an_uplink_gives(attachment: Attachment, expected: list[Slot]) -> None:

@@ -202,6 +202,9 @@ def test_what_a_member_has(desk: Desk) -> None:
     assert f"After=clan-boot.service {leave.name}\n" in unit.text
     assert f"mesh leave home {PREFIX} {identity.alias_range(PREFIX)} " in leave.text
     assert " machine.pyz mesh run home\n" in unit.text.replace("/current/", " ")
+    # What sets the clock may fail, as it may not do so in a container.
+    assert "\nExecStartPre=-/usr/bin/python3 " in unit.text
+    assert " machine.pyz mesh clock home\n" in unit.text.replace("/current/", " ")
     assert unit.restart_on == (file.path,)
     assert [each.name for each in found if isinstance(each, HealthCheck)]
     assert [each for each in found if isinstance(each, HostName)] == [

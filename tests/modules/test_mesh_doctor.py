@@ -65,6 +65,10 @@ def _kill_switch_that_cuts(saw: dict[str, Any]) -> None:
     _lost(saw)
 
 
+def place(host: str, *, tried: int = 0, reached: bool = False) -> dict[str, Any]:
+    return {"host": host, "port": 23600, "tried": tried, "reached": reached}
+
+
 STORIES: list[tuple[Callable[[dict[str, Any]], object], bool, str]] = [
     (lambda saw: saw.update(told=False), True, "does not know yet that it is in the mesh home"),
     (
@@ -110,6 +114,11 @@ STORIES: list[tuple[Callable[[dict[str, Any]], object], bool, str]] = [
         "a VPN on nas takes all that leaves it",
     ),
     (_lost, False, "nas has no way to phone now"),
+    (
+        lambda saw: saw["answer"].update(relay=[place("203.0.113.9", tried=3)]),
+        False,
+        "nobody outside reaches nas (203.0.113.9) at UDP ports 23600 to 23663",
+    ),
 ]
 
 
@@ -123,6 +132,22 @@ def test_what_is_seen_is_said(
     told = [each for each in found if message in each.message]
     assert told, found
     assert told[0].wrong is wrong
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        [place("192.168.1.2", tried=9)],  # at home, where that is nobody's business
+        [place("203.0.113.9", tried=1)],
+        [place("203.0.113.9", reached=True), place("2001:db8::1", tried=9)],
+    ],
+)
+def test_nothing_is_said_of_a_relay_that_is_one_or_that_nobody_expects(
+    desk: Desk, places: list[dict[str, Any]]
+) -> None:
+    saw = healthy()
+    saw["answer"]["relay"] = places
+    assert diagnose(case_of(desk), saw, clock=0.0) == []
 
 
 def test_clocks_apart_and_what_is_due_are_said(desk: Desk) -> None:

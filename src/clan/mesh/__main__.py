@@ -10,6 +10,7 @@ tell INSTANCE [HASH…]   print which maps and records are here, and the maps th
 ask INSTANCE            ask the agent the line of JSON on standard input, and print its answer
 doors INSTANCE          hold doors open for the agent in the routers of this machine's uplinks
 dht INSTANCE NODE…      look in the DHT for the agent, beginning with these nodes, each HOST:PORT
+clock INSTANCE          at a boot, set a clock that stands before where it was
 leave INSTANCE PREFIX…  take away what the agent made here; the clan's addresses are in PREFIX
 """
 
@@ -33,6 +34,7 @@ from clan.mesh.agent.leave import leave
 from clan.mesh.agent.loop import Agent
 from clan.mesh.chart.carry import Told, unpacked
 from clan.mesh.chart.store import Store
+from clan.mesh.clock import Notes
 from clan.mesh.errors import MeshError
 from clan.mesh.places import OPENED, STATE
 from clan.mesh.records import Records
@@ -49,7 +51,7 @@ def main(words: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("born").add_argument("path", type=Path)
     commands.add_parser("pump").add_argument("path", type=Path)
-    for name in ("run", "take", "tell", "ask", "doors", "tls"):
+    for name in ("run", "take", "tell", "ask", "doors", "tls", "clock"):
         commands.add_parser(name).add_argument("instance")
     commands.choices["tell"].add_argument("known", nargs="*")
     leaves = commands.add_parser("leave")
@@ -161,11 +163,23 @@ def _dht(given: setting.Setting, nodes: Sequence[str]) -> None:
     asyncio.run(dht.search(given.line, nodes, _print))
 
 
+def _clock(given: setting.Setting) -> None:
+    top = Store(given.state, given.root).held().top
+    Notes(given.state).apply(top.made if top else 0, _print)
+
+
 def _print(text: str) -> None:
     print(text, flush=True)  # noqa: T201 (its answer, or the journal)
 
 
-COMMANDS = {"run": _run, "take": _take, "ask": _ask, "doors": _doors, "tls": _tls}
+COMMANDS = {
+    "run": _run,
+    "take": _take,
+    "ask": _ask,
+    "doors": _doors,
+    "tls": _tls,
+    "clock": _clock,
+}
 
 if __name__ == "__main__":
     main()

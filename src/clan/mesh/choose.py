@@ -43,6 +43,9 @@ NARROW_COST = 5.0
 """Seconds for a link on which large packets vanish: pings pass and nothing else does."""
 LOSS_COST = 1.0
 """Seconds that a sender waits for a lost packet: TCP's first retransmission timeout (RFC 6298)."""
+CUT_COST = 0.15
+"""Seconds for a link whose largest packets are sent in pieces: such a link comes after all others,
+as losing one piece loses the packet, and many networks drop pieces."""
 SHARED_COST = 0.05
 """Seconds that sharing an uplink with a lost path counts against a link."""
 
@@ -62,6 +65,9 @@ LEAST_GAIN = 0.010
 """Seconds by which another link must be better, at least."""
 GAIN_SHARE = 0.2
 """The same, as a share of what the path costs."""
+SCATTER = 6.0
+"""Median deviations, by the root of the number of rounds, that a difference may be mere chance:
+about three standard errors."""
 FIRST_HOLD = 5.0
 """Seconds that a link that was lost once must live until one goes back; doubles with each loss."""
 LONGEST_HOLD = 600.0
@@ -72,8 +78,10 @@ FORGIVEN_AFTER = 900.0
 def penalty(standing: Standing, desired: Desired) -> float:
     """Return what this machine's circumstances add to a link's cost: the peer is told."""
     uplink = desired.uplinks.get(standing.link.slot.uplink)
-    return (METERED_COST if uplink and uplink.metered else 0.0) + (
-        AVOID_COST if standing.link.slot.uplink in desired.avoid else 0.0
+    return (
+        (METERED_COST if uplink and uplink.metered else 0.0)
+        + (AVOID_COST if standing.link.slot.uplink in desired.avoid else 0.0)
+        + (CUT_COST if standing.link.cut else 0.0)
     )
 
 
@@ -183,8 +191,9 @@ def better(path: Standing, other: Standing, desired: Desired, now: float) -> str
 
     Only rounds in which both were asked in the same moment are compared, pair by pair, so a queue
     that both go through cancels out. The middle of the differences must be a clear gain and three
-    of four must agree. Of losses only those count that one of the two had alone (McNemar's test),
-    and only beyond four standard deviations.
+    of four must agree; only what is beyond their scatter counts for the other, so that of two equal
+    links on a busy machine none is better. Of losses only those count that one of the two had alone
+    (McNemar's test), and only beyond four standard deviations.
     """
     if other.alive_since is None or now - other.alive_since < hold(other, now):
         return ""
@@ -198,7 +207,11 @@ def better(path: Standing, other: Standing, desired: Desired, now: float) -> str
     missing = lost - lost_there
     clear = missing != 0 and abs(missing) >= 4 * math.sqrt(lost + lost_there)
     middle = statistics.median(gains) if gains else 0.0
-    gain = fixed + middle + (LOSS_COST * missing / len(rounds) if clear else 0.0)
+    gain = (
+        fixed
+        + min(middle, max(0.0, middle - _scatter(gains)))
+        + (LOSS_COST * missing / len(rounds) if clear else 0.0)
+    )
     needed = max(LEAST_GAIN, GAIN_SHARE * cost(path, desired))
     agree = sum(fixed + g > 0 for g in gains) >= 0.75 * len(gains)
     if gain < needed or not (agree or (clear and missing > 0)):
@@ -209,6 +222,15 @@ def better(path: Standing, other: Standing, desired: Desired, now: float) -> str
         f"({middle * 1000:+.0f} ms round trip, {lost} against {lost_there} lost alone, "
         f"{fixed * 1000:+.0f} ms by kind and circumstance){lasting}"
     )
+
+
+def _scatter(gains: list[float]) -> float:
+    """Return by how many seconds the middle of these may be off: some of its standard errors."""
+    if not gains:
+        return 0.0
+    middle = statistics.median(gains)
+    spread = statistics.median(abs(each - middle) for each in gains)
+    return SCATTER * spread / math.sqrt(len(gains))
 
 
 def newer(number: int, other: int) -> bool:

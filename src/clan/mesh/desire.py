@@ -1,8 +1,10 @@
 """What a machine wants: from the map, the records, its slots and what it heard, to links. Pure.
 
 A link is possible between a slot of this machine and an interface of the peer's of the same kind,
-family and network. On a LAN the peer must have been heard there, or have an address of its subnet
-in the inventory. Whether a link works is not asked here: that is measured.
+family and network; and between IPv6 alone and IPv4 alone, which a NAT64 may join. On a LAN the peer
+must have been heard there, or have an address of its subnet in the inventory. An overlay must lead
+to the address that the peer says it has there. Whether a link works is not asked here: that is
+measured.
 
 Nobody is let in whom the map does not list, and no pair of machines is joined of which neither may
 reach the other.
@@ -13,13 +15,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping  # noqa: TC003 (dataclasses)
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 from clan.mesh import identity
+from clan.mesh.candidates import Ends, places
 from clan.mesh.exchange import Desired, Peer
 from clan.mesh.hops import labels
-from clan.mesh.link import Endpoint, Kind, Link, LinkId, Uplink
+from clan.mesh.link import OVERHEAD, Endpoint, Kind, Link, LinkId, Uplink
 from clan.mesh.relay.seat import guess
 from clan.mesh.relay.wish import Clan, wants
 from clan.mesh.slots import inside
@@ -27,46 +29,25 @@ from clan.mesh.tls.frames import Port
 from clan.mesh.tls.wants import loopback
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
-    from ipaddress import IPv4Network, IPv6Network
+    from collections.abc import Iterable, Iterator
+    from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
     from clan.mesh.agent.uplinks import Attachment
+    from clan.mesh.candidates import IpAddress, Said, Sight
     from clan.mesh.chart.content import Machine
     from clan.mesh.chart.forks import View
     from clan.mesh.chart.links import LinkRecord, PublishedInterface
     from clan.mesh.link import Slot
     from clan.mesh.slots import Own
 
-IpAddress = IPv4Address | IPv6Address
 MOST_ENDPOINTS = 8
 """Places at which one link's peer is looked for."""
+LEAST_INSIDE = 1280
+"""Bytes that a link takes whole, whatever it takes outside (RFC 8200, section 5)."""
 MOST_KEPT = 2
 """Members to which a link is kept open."""
 LIFETIME = 30.0
 """Seconds that routers of homes remember a UDP flow for, at least those that forget fast."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
-    """A call that was heard on a LAN. It is a candidate, never a fact."""
-
-    identity: bytes
-    uplink: str
-    """Of this machine, on which it came in."""
-    interface: str
-    """The id of the peer's interface for that LAN, as it says."""
-    address: IpAddress
-    """Where it came from."""
-    at: float
-    """Seconds of the monotonic clock."""
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """Where a peer says that one of its interfaces is, and when it did. A candidate as well."""
-
-    endpoint: Endpoint
-    at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +71,10 @@ class Known:
     """Ways over several members to those who are sought or heard so, by name."""
     relayed: Mapping[LinkId, Endpoint] = field(default_factory=dict)
     """Where links that are relayed are registered."""
+    hosts: Mapping[str, tuple[IpAddress, ...]] = field(default_factory=dict)
+    """What the inventory's names mean, as this machine's resolver says."""
+    nat64: IPv6Network | None = None
+    """Where a NAT64 has IPv4, if there is one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,30 +224,18 @@ def _links(
     known: Known, machine: Machine, record: LinkRecord
 ) -> Iterator[tuple[Link, PublishedInterface]]:
     """Yield the links to a machine, by the ids of their ends."""
-    sights = [each for each in known.sights if each.identity == machine.identity]
     for own in sorted(known.own, key=lambda own: own.id):
         uplink = next((e for e in known.attachments if e.name == own.slot.uplink), None)
         for theirs in record.interfaces:
             slot = own.slot
-            fits = (theirs.kind, theirs.family, theirs.network)
-            if (
-                slot.kind is Kind.RELAY
-                or uplink is None
-                or fits != (slot.kind.value, slot.family, slot.network)
-            ):
+            if uplink is None or not (_fits(slot, theirs) or _crosses(known, slot, record, theirs)):
                 continue
-            # What is known for the shortest time is the likeliest: machines move.
-            heard = [*_seen(sights, own.slot, theirs), *_said(known, machine, slot, theirs)]
-            heard.sort(key=lambda each: each.at, reverse=True)
-            endpoints = (
-                *(each.endpoint for each in heard),
-                *_listed(known, machine, uplink, slot, theirs),
-                *_reached(record, slot, theirs),
-            )
-            endpoints = tuple(dict.fromkeys(endpoints))[:MOST_ENDPOINTS]
+            ends = Ends(slot=slot, uplink=uplink, machine=machine, record=record, theirs=theirs)
+            found = places(known, ends)
+            endpoints = tuple(dict.fromkeys(found))[:MOST_ENDPOINTS]
             if slot.kind is Kind.TLS:
                 endpoints = (loopback(own.id, Port(machine.identity, theirs.id)),)
-            if slot.kind is Kind.LAN and not endpoints:
+            if slot.kind in {Kind.LAN, Kind.OVERLAY} and not endpoints:
                 continue
             yield (
                 Link(
@@ -271,9 +244,34 @@ def _links(
                     their_uplink=theirs.uplink,
                     endpoints=endpoints,
                     lifetime=LIFETIME if slot.kind is Kind.INTERNET else None,
+                    cut=uplink.mtu < LEAST_INSIDE + OVERHEAD[slot.family],
                 ),
                 theirs,
             )
+
+
+def _fits(slot: Slot, theirs: PublishedInterface) -> bool:
+    """Whether there can be a link between a slot and an interface of a peer's, but for relays."""
+    if slot.kind is Kind.RELAY or (slot.kind.value, slot.family) != (theirs.kind, theirs.family):
+        return False
+    return slot.kind is Kind.OVERLAY or slot.network == theirs.network
+
+
+def _crosses(known: Known, slot: Slot, record: LinkRecord, theirs: PublishedInterface) -> bool:
+    """Whether one of two uplinks has IPv6 alone and the other IPv4: a NAT64 may join them."""
+    if slot.kind is not Kind.INTERNET or theirs.kind != slot.kind.value:
+        return False
+    mine = {
+        own.slot.family
+        for own in known.own
+        if (own.slot.uplink, own.slot.kind) == (slot.uplink, slot.kind)
+    }
+    far = {
+        each.family
+        for each in record.interfaces
+        if (each.uplink, each.kind) == (theirs.uplink, theirs.kind)
+    }
+    return mine != far and len(mine) == len(far) == 1 and (mine == {4} or known.nat64 is not None)
 
 
 def _relayed(
@@ -281,7 +279,10 @@ def _relayed(
 ) -> Iterator[tuple[Link, PublishedInterface]]:
     """Yield the links by way of relays."""
     clan = Clan.of(known.view.content.machines, known.records)
-    for own, theirs, want in wants(clan, here.name, machine.name, known.own, known.attachments):
+    wanted = wants(
+        clan, here.name, machine.name, known.own, known.attachments, translated=known.nat64
+    )
+    for own, theirs, want in wanted:
         link = Link(
             id=want.link,
             slot=own.slot,
@@ -290,63 +291,3 @@ def _relayed(
             lifetime=LIFETIME,
         )
         yield link, theirs
-
-
-def _seen(sights: Iterable[Sight], slot: Slot, theirs: PublishedInterface) -> Iterator[Said]:
-    """Yield where a peer called from on a slot's LAN.
-
-    Who is on the same LAN is there by its interfaces for the internet too; but a link-local address
-    is the LAN's own.
-    """
-    for each in sights:
-        if each.uplink != slot.uplink or each.address.version != slot.family or not theirs.port:
-            continue
-        is_there = each.interface == theirs.id
-        if is_there if slot.kind is Kind.LAN else not each.address.is_link_local:
-            yield Said(Endpoint(host=str(each.address), port=theirs.port), each.at)
-
-
-def _said(known: Known, machine: Machine, slot: Slot, theirs: PublishedInterface) -> Iterator[Said]:
-    """Yield where a peer says that its interface is to be found, if it can be there."""
-    own = {each.ip for attached in known.attachments for each in attached.addresses}
-    places = known.places.get((machine.identity, theirs.id), ())
-    for said in places if slot.kind is Kind.INTERNET else ():
-        host = ip_address(said.endpoint.host)
-        odd = host.is_multicast or host.is_unspecified or host.is_loopback or host.is_link_local
-        if host.version == slot.family and host not in own and not odd and not _inside(host, known):
-            yield said
-
-
-def _listed(
-    known: Known, machine: Machine, uplink: Attachment, slot: Slot, theirs: PublishedInterface
-) -> Iterator[Endpoint]:
-    """Yield where the inventory says that a peer is; for a LAN, what is in its subnets."""
-    for each in machine.addresses:
-        host, port = _numeric(each.host), each.port or theirs.port
-        if host is None or host.version != slot.family or not port or _inside(host, known):
-            continue
-        if slot.kind is not Kind.LAN or any(host in net.network for net in uplink.addresses):
-            yield Endpoint(host=str(host), port=port)
-
-
-def _reached(record: LinkRecord, slot: Slot, theirs: PublishedInterface) -> Iterator[Endpoint]:
-    """Yield where a peer that relays is reached from outside: most likely so by its other ports."""
-    for each in record.reached if slot.kind is Kind.INTERNET else ():
-        if ip_address(each.host).version == slot.family and theirs.port:
-            yield Endpoint(host=each.host, port=theirs.port)
-
-
-def _numeric(host: str) -> IpAddress | None:
-    try:
-        return ip_address(host)
-    except ValueError:
-        return None
-
-
-def _inside(host: IpAddress, known: Known) -> bool:
-    """Whether an address is the clan's own: the mesh is not reached through the mesh."""
-    networks: Collection[IPv4Network | IPv6Network | None] = (
-        known.prefix,
-        known.view.content.aliases,
-    )
-    return any(each is not None and host in each for each in networks)

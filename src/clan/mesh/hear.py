@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from clan.mesh.exchange import Event
     from clan.mesh.pair import Standing
 
+AWAKE = 1.0
+"""Seconds after waking in which a peer's call finds this end looking for it already."""
 FRESH = 5.0
 """Seconds since a path was heard within which traffic is no reason to doubt it."""
 LARGE = 1280
@@ -35,7 +37,8 @@ def hear(draft: Draft, event: Event) -> None:
                 awaken(draft)
         case Called():
             draft.pair = replace(draft.pair, busy=max(draft.pair.busy, event.at))
-            awaken(draft)
+            if draft.now - draft.pair.woken >= AWAKE:
+                awaken(draft)
         case Resumed():
             if draft.pair.mode is not Mode.COLD:
                 draft.pair = replace(draft.pair, busy=draft.now, floor=draft.now)
@@ -134,6 +137,10 @@ def _counters(draft: Draft, event: Counters) -> None:
     if standing is None:
         return
     health = standing.health
-    if standing.counted is not None and event.received > standing.counted:
+    # What was read before the path was in doubt says nothing of the time since.
+    is_recent = draft.pair.doubt is None or standing.counted_at >= draft.pair.doubt
+    if standing.counted is not None and event.received > standing.counted and is_recent:
         health = measure.hear(health, event.at)
-    draft.put(replace(standing, health=health, counted=event.received))
+    draft.put(
+        replace(standing, health=health, counted=event.received, counted_at=event.at),
+    )

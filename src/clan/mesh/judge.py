@@ -130,7 +130,12 @@ def _doubt(draft: Draft, path: Standing) -> None:
         draft.pair = replace(pair, doubt=None, beaten=None)
         return
     patience = max(ALL_SILENT, 3 * (path.health.round_trip or 0.0) + measure.tolerance(path.health))
-    if draft.now - pair.doubt >= patience:
+    age = draft.now - pair.doubt
+    if age >= patience:
+        # A peer whose agent is away still passes packets, and looking anew would cost some.
+        if pair.doubt <= path.counted_at < pair.doubt + patience and age < 2 * patience:
+            draft.actions.append(ReadCounters(link=path.link.id))
+            return
         for standing in list(draft.links.values()):
             if standing.alive_since is not None and standing.health.heard < pair.doubt:
                 draft.put(replace(standing, alive_since=None, tries=0))

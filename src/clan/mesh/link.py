@@ -8,6 +8,9 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+OVERHEAD = {4: 60, 6: 80}
+"""Bytes that WireGuard, UDP and IP put around a packet, by the version of IP outside."""
+
 
 class Kind(enum.StrEnum):
     """What a link runs over."""
@@ -48,7 +51,7 @@ class Slot:
     """4 or 6: of the packets outside."""
     kind: Kind
     network: str = ""
-    """Which instance, for an overlay."""
+    """For an overlay, this machine's address there; for a relay, which of a pair's two."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,3 +102,5 @@ class Link:
     lifetime: float | None = None
     """Seconds that a translation or a firewall's state between the two outlives its last packet;
     None where nothing has to be held open."""
+    cut: bool = False
+    """Whether its largest packets are sent in pieces, as the uplink takes no larger ones."""

@@ -63,6 +63,8 @@ class Standing:
     """Seconds after which WireGuard holds it open; 0 is never."""
     counted: int | None = None
     """Bytes that WireGuard had received when that was last read."""
+    counted_at: float = -math.inf
+    """When that was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

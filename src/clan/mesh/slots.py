@@ -1,10 +1,10 @@
 """This machine's own interfaces: one for each slot, with an id, a key and a port that stay.
 
-A slot is what can fail on its own: an uplink, a version of IP, and whether it is the LAN or the
-internet behind it. Which there are follows from the uplinks; what each was given is kept, also
-while its uplink is away, so that a laptop that comes home is known there by what it had. Every
-machine draws its ports: two that have one port behind one router are translated differently to
-different servers, and no hole can be punched for them.
+A slot is what can fail on its own: an uplink, a version of IP, and whether it is the LAN, the
+internet or another network behind it. Which there are follows from the uplinks; what each was given
+is kept, also while its uplink is away, so that a laptop that comes home is known there by what it
+had. Every machine draws its ports: two that have one port behind one router are translated
+differently to different servers, and no hole can be punched for them.
 
 Pure but for `drawn`, `load` and `keep`. What makes interfaces of it is the agent.
 """
@@ -29,7 +29,8 @@ from clan.mesh.identity import SIZE
 from clan.mesh.link import Kind, Slot
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from ipaddress import IPv4Address
     from pathlib import Path
 
     from clan.mesh.agent.uplinks import Attachment
@@ -41,7 +42,7 @@ PORTS = range(49152, 65536)
 NAMES = "clan-"
 """How the names of the mesh's interfaces begin; the slot's number follows."""
 TUNNELS = frozenset({"tun", "wireguard", "ipip", "sit", "gre", "ip6tnl", "vti", "vti6", "xfrm"})
-"""Kinds of interfaces that are somebody's tunnels: no LAN, and no uplink that fails on its own."""
+"""Kinds of interfaces that are somebody's tunnels: no LAN, and no way to the internet."""
 VERSIONS = (4, 6)
 RANKS = ("1", "2")
 """What a slot for relays has for a network: the first of a pair's relays, or the second."""
@@ -115,15 +116,19 @@ def wanted(
     for the second, as each can fail on its own. `streams` says whether somebody takes streams.
 
     The LAN is IPv6's where the uplink has a link-local address, which no router has to hand out.
-    The internet is behind a default route, for an address that is good beyond the link.
+    The internet is behind a default route, for an address that is good beyond the link. Another
+    network's tunnel is a way of its own, if it is known whose packets to keep out of the mesh.
     """
     found = []
     for each in attachments:
-        if not each.works or each.kind in TUNNELS:
+        if not each.works:
             continue
         usable = {
             version: [a.ip for a in each.addresses if a.version == version] for version in VERSIONS
         }
+        if each.kind in TUNNELS:
+            found += _overlays(each.name, usable) if each.carrier is not None else []
+            continue
         if usable[4] or usable[6]:
             of_link = any(address.is_link_local for address in usable[6])
             lan = 6 if of_link or not usable[4] else 4
@@ -143,6 +148,15 @@ def wanted(
         if streams and outside:
             found.append(Slot(uplink=each.name, family=6, kind=Kind.TLS))
     return found
+
+
+def _overlays(name: str, usable: Mapping[int, Iterable[IPv4Address | IPv6Address]]) -> list[Slot]:
+    own = {v: [str(a) for a in there if not a.is_link_local] for v, there in usable.items()}
+    return [
+        Slot(uplink=name, family=version, kind=Kind.OVERLAY, network=min(own[version]))
+        for version in VERSIONS
+        if own[version]
+    ]
 
 
 def present(

@@ -13,10 +13,13 @@ import subprocess
 import sys
 import time
 from ipaddress import IPv6Address, ip_address, ip_interface, ip_network
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spaces import Space, join  # type: ignore[import-not-found]
 
+from clan.mesh import clock
+from clan.mesh.agent import sessions
 from clan.mesh.agent.kernel import WIREGUARD, Kernel
 from clan.mesh.agent.netlink import NetlinkError
 from clan.mesh.agent.probes import Prober
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from clan.mesh.agent.wireguard import Wireguard
 
 NETWORKS = {"eth0": "192.0.2", "wlan0": "198.51.100"}
+NOTED = Path("/opt/noted")
+YEAR_2099 = 4_080_000_000
 SPACES = (Space(), Space())
 
 
@@ -69,8 +74,8 @@ class End:
         return Route(to=ip_network(peer.stable), index=self.index, source=self.stable)
 
 
-def answered(one: End, other: End) -> bool:
-    end = time.monotonic() + 30
+def answered(one: End, other: End, seconds: float = 30) -> bool:
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         one.prober.send(b"probe", other.inner)
         time.sleep(0.05)
@@ -83,7 +88,7 @@ def answered(one: End, other: End) -> bool:
 
 
 def main() -> dict[str, object]:
-    saw: dict[str, object] = {}
+    saw: dict[str, object] = {"boot": booted()}
     kernels = []
     for uplink in NETWORKS:
         join(SPACES[0], uplink, SPACES[1], uplink)
@@ -121,6 +126,7 @@ def main() -> dict[str, object]:
     saw["wg"] = SPACES[0].run("wg show clan0 listen-port").strip()
     saw["lost"] = switched(kernels, ends)
     saw["anew"] = anew(own, peer)
+    saw["clock"] = clock_went_back(own, peer)
     saw["many"] = many(own)
     saw["kept"] = kept(kernels[0], own)
     return saw
@@ -161,6 +167,37 @@ def anew(own: End, peer: End) -> list[bool]:
         assert answered(own, peer)
         took.append(time.monotonic() - begun)
     return [took[0] > 2.5, took[1] < 2.5]
+
+
+def booted() -> list[float]:
+    """Go on from what time it was noted to be, once: return the times before and after, twice."""
+    times, said = [time.time()], list[str]()
+    notes = clock.Notes(NOTED)
+    notes.apply(0, said.append)
+    times.append(time.time())
+    notes.turn(time.monotonic())
+    time.clock_settime(time.CLOCK_REALTIME, times[0])
+    notes.apply(0, said.append)  # the agent is started anew, and somebody had set the clock
+    times.append(time.time())
+    return times
+
+
+def clock_went_back(own: End, peer: End) -> list[bool]:
+    """Shake hands in 2099, and then set the clock right."""
+    right, found = time.time(), []
+    time.clock_settime(time.CLOCK_REALTIME, YEAR_2099)
+    own.meet(peer, fresh=True)
+    found.append(answered(own, peer))
+    time.clock_settime(time.CLOCK_REALTIME, right)
+    own.meet(peer, fresh=True)
+    found.append(answered(own, peer, 8))
+    sessions.OVER, sessions.LOOK_EVERY = 1.0, 0.0
+    made = sessions.Sessions()
+    for after in (0.0, 1.1):
+        time.sleep(after)
+        made.turn([peer.wireguard], time.monotonic())
+    found.append(answered(own, peer))
+    return found
 
 
 def many(own: End) -> list[int]:

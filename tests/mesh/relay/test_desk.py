@@ -12,6 +12,8 @@ from clan.mesh.link import Endpoint
 from clan.mesh.relay import desk
 from clan.mesh.relay.desk import LIFE, TOKEN_FOR, Asked, Desk, Post, Side, State
 from clan.mesh.relay.message import SEATS, Answer, Ask, Call, Outcome
+from clan.mesh.relay.pick import DOOR, PORTS
+from clan.mesh.relay.table import Told, ruleset
 
 RELAY = b"r" * 32
 ENDS: dict[str, Side] = {name: (name.encode() * 32, f"{name * 8}") for name in "abcdef"}
@@ -20,7 +22,14 @@ DESK = Desk(own=RELAY, secret=b"s" * 32, joins=lambda one, other: b"x" * 32 not 
 
 
 def asked(
-    own: str, peer: str, *, seat: int = 7, port: int = 4000, serial: int = 1, **more: object
+    own: str,
+    peer: str,
+    *,
+    seat: int = 7,
+    port: int = 4000,
+    serial: int = 1,
+    door: bool = False,
+    **more: object,
 ) -> Asked:
     ask = Ask(
         to=RELAY,
@@ -32,7 +41,14 @@ def asked(
         **more,  # type: ignore[arg-type]
     )
     source = Endpoint(host=f"198.51.100.{ord(own)}", port=port)
-    return Asked(sender=ENDS[own][0], ask=ask, source=source, local="203.0.113.2", seat=seat)
+    return Asked(
+        sender=ENDS[own][0],
+        ask=ask,
+        source=source,
+        local="203.0.113.2",
+        seat=seat,
+        port=DOOR if door else PORTS[seat],
+    )
 
 
 def answers(said: list[Post | Call]) -> list[Answer]:
@@ -47,7 +63,8 @@ def register(state: State, ask: Asked, now: float = 0.0) -> tuple[State, list[An
         if not found or found[0].outcome not in {Outcome.TOKEN, Outcome.SEAT}:
             return state, found
         fresh = replace(ask.ask, token=found[0].token, seat=found[0].seat)
-        ask = replace(ask, ask=fresh, seat=found[0].seat)
+        port = DOOR if ask.port == DOOR else PORTS[found[0].seat]
+        ask = replace(ask, ask=fresh, seat=found[0].seat, port=port)
     raise AssertionError("the relay never says yes")
 
 
@@ -173,6 +190,26 @@ def test_what_comes_and_does_not_leave_is_stopped(seen: tuple[int, int], stopped
     assert state.flows[1].is_blocked is stopped
 
 
+def test_one_end_may_come_by_the_port_that_stands_for_any_seat() -> None:
+    state, _ = register(State(), asked("a", "b", door=True))
+    state, found = register(state, asked("b", "a"))
+    assert [each.outcome for each in found] == 2 * [Outcome.READY]
+    written = ruleset(Told(flows=state.flows))
+    assert f"198.51.100.97 . 4000 . {DOOR} : 0x" in written
+    assert f"198.51.100.98 . 4000 . {PORTS[7]} : 0x" in written
+    # What goes to either comes from where it sends to.
+    assert f"203.0.113.2 . {DOOR}" in written
+    assert f"203.0.113.2 . {PORTS[7]}" in written
+
+
+def test_the_port_for_any_seat_serves_one_flow_of_an_interface() -> None:
+    state, _ = register(State(), asked("a", "b", door=True))
+    after, (refused,) = register(state, asked("a", "c", door=True))
+    assert (refused.outcome, after) == (Outcome.FULL, state)
+    _, (waits,) = register(state, asked("a", "c"))
+    assert waits.outcome is Outcome.WAITING
+
+
 ASKS = st.tuples(
     st.sampled_from("abcd"),
     st.sampled_from("abcd"),
@@ -180,21 +217,22 @@ ASKS = st.tuples(
     st.integers(4000, 4002),
     st.integers(1, 5),
     st.booleans(),
+    st.booleans(),
 )
 
 
 @given(st.lists(ASKS, max_size=40))
 def test_whatever_is_asked_no_two_flows_are_taken_for_each_other(
-    asks: list[tuple[str, str, int, int, int, bool]],
+    asks: list[tuple[str, str, int, int, int, bool, bool]],
 ) -> None:
     state = State()
-    for number, (own, peer, seat, port, serial, leaves) in enumerate(asks):
-        ask = asked(own, peer, seat=seat, port=port, serial=serial, leaves=leaves)
+    for number, (own, peer, seat, port, serial, leaves, door) in enumerate(asks):
+        ask = asked(own, peer, seat=seat, port=port, serial=serial, leaves=leaves, door=door)
         # All behind one router, so that their places can be the same.
         ask = replace(ask, source=Endpoint(host="198.51.100.1", port=port))
         if own != peer:
             state, _ = register(state, ask, float(number))
-        keys = [(leg.endpoint, flow.seat) for flow in state.flows for leg in flow.legs]
+        keys = [(leg.endpoint, leg.port) for flow in state.flows for leg in flow.legs]
         assert len(keys) == len(set(keys))
         numbers = [flow.number for flow in state.flows]
         assert len(numbers) == len(set(numbers))

@@ -9,7 +9,17 @@ import pytest
 from clan.mesh.link import Endpoint, LinkId
 from clan.mesh.relay import seat
 from clan.mesh.relay.message import Answer, Outcome
-from clan.mesh.relay.seat import CALL_EVERY, LAST, PATIENT, PAUSE, REFRESH, Query, State, Want
+from clan.mesh.relay.seat import (
+    CALL_EVERY,
+    HASTE,
+    LAST,
+    PATIENT,
+    PAUSE,
+    REFRESH,
+    Query,
+    State,
+    Want,
+)
 
 LINK = LinkId(peer="nas", own="0000000a", their="0000000b")
 PLACES = (Endpoint(host="2001:db8::2", port=23600), Endpoint(host="203.0.113.2", port=40000))
@@ -46,6 +56,28 @@ def test_it_asks_until_it_is_answered_at_one_address_and_then_the_next() -> None
         assert {each.ask.serial for each in queries} == {query.ask.serial}
     assert hosts[: 2 * PATIENT] == PATIENT * [PLACES[0].host] + PATIENT * [PLACES[1].host]
     assert state.due - now <= LAST
+
+
+def test_the_port_for_any_seat_is_tried_when_the_seats_are_not_answered_from() -> None:
+    door = Endpoint(host="203.0.113.2", port=443)
+    state, _ = seat.settle(State(), [replace(WANT, doors=(door,))], 1.0)
+    there: list[Endpoint] = []
+    while len(there) < 4 * PATIENT:
+        state, queries = seat.ask(state, state.due)
+        there += [each.to for each in queries]
+    assert there[2 * PATIENT : 3 * PATIENT] == PATIENT * [door]
+    assert there[3 * PATIENT] == there[0]
+
+
+def test_a_link_that_is_looked_for_again_and_again_has_the_next_place_tried_too() -> None:
+    state, query = begun()
+    hosts, now = [query.to.host], 0.0
+    while now < 3:
+        now += 2 * HASTE
+        state = seat.hurry(state, LINK, now)
+        state, queries = seat.ask(state, now)
+        hosts += [each.to.host for each in queries]
+    assert set(hosts) == {each.host for each in PLACES}
 
 
 def test_the_relay_says_how_and_the_link_is_ready_once() -> None:

@@ -9,6 +9,7 @@ ours. Which interfaces, ports and peers there are is not decided here.
               looks for the way back in the table of their uplink. The kernel's own, for IPv4,
               does so where net.ipv4.conf.all.src_valid_mark is 1.
     output    what WireGuard sends for the mesh goes to no clan address: no mesh inside the mesh.
+              Nor does what other networks' tunnels are made of, which the mesh may go by.
     input     A peer's first packet after some seconds without one, in either direction, is
               reported: so one knows who talks, and nothing is read while packets flow.
     forward   between mesh interfaces only.
@@ -29,6 +30,8 @@ from clan.mesh.agent.netlink import Netlink, attributes
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+    from clan.mesh.agent.uplinks import Carrier
 
 TABLE = "clan_mesh"
 GROUP = 49_193
@@ -61,7 +64,7 @@ class Guard:
     `prefix` holds the clan's addresses and `alias` those of IPv4, if there are any; `interfaces`
     are the mesh's. `peers` are those whose packets are to be reported, by their addresses. `ways`
     holds the addresses of ways over several members, and `over` is the interface whose datagrams
-    go there.
+    go there. `carriers` send what other networks' tunnels are made of.
     """
 
     prefix: IPv6Network
@@ -71,6 +74,7 @@ class Guard:
     peers: tuple[IPv4Address | IPv6Address, ...] = ()
     ways: IPv6Network | None = None
     over: Entry | None = None
+    carriers: tuple[Carrier, ...] = ()
 
 
 def ruleset(guard: Guard) -> str:
@@ -89,7 +93,11 @@ def ruleset(guard: Guard) -> str:
         for each in guard.entries
     ]
     ours = f"meta mark & {marks.MASK:#x} == {marks.FIRST:#x}"
-    output = [f"{ours} {family} daddr {network} drop" for family, network in ranges]
+    output = [
+        f"{which} {family} daddr {network} drop"
+        for which in (ours, *map(_sent_by, guard.carriers))
+        for family, network in ranges
+    ]
     go, come = _over_members(guard)
     sent = [f"{ip} daddr @peers{v} {ip} daddr != @heard{v} jump sent" for v, ip in _FAMILIES]
     came = [f"{ip} saddr @peers{v} {ip} saddr != @heard{v} jump came" for v, ip in _FAMILIES]
@@ -115,6 +123,12 @@ def ruleset(guard: Guard) -> str:
             "",
         ]
     )
+
+
+def _sent_by(carrier: Carrier) -> str:
+    if carrier.group:
+        return f'socket cgroupv2 level {carrier.level} "{carrier.group}"'
+    return f"udp sport {carrier.port}"
 
 
 def _over_members(guard: Guard) -> tuple[list[str], list[str]]:

@@ -57,6 +57,8 @@ class _Talk:
     stream: Stream
     told: int
     """What this end had when it sent its digest, by `Knowledge.version`."""
+    maps: int
+    """Which map that was, by `Knowledge.maps`: a new one waits for no conversation to end."""
     heard_end: bool = False
 
 
@@ -128,7 +130,9 @@ class Gossip:
             if link is None:
                 self._told.pop(name, None)
                 continue
-            busy = len(self._talks) >= MOST_AT_ONCE or any(t.peer == name for t in self._talks)
+            busy = len(self._talks) >= MOST_AT_ONCE or any(
+                t.peer == name and t.maps == self._known.maps for t in self._talks
+            )
             if (
                 busy
                 or self._told.get(name) == self._known.version
@@ -212,7 +216,13 @@ class Gossip:
         mine = digest.of(self._known.held, self._known.records, self._all_have())
         stream.write(digest.frame(digest.DIGEST, digest.write(mine)))
         self._talks.append(
-            _Talk(peer=peer, identity=identity, stream=stream, told=self._known.version)
+            _Talk(
+                peer=peer,
+                identity=identity,
+                stream=stream,
+                told=self._known.version,
+                maps=self._known.maps,
+            )
         )
 
     def _all_have(self) -> dict[bytes, tuple[int, int]]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from clan.mesh.agent.interfaces import Interface
     from clan.mesh.agent.kernel import Kernel
-    from clan.mesh.agent.uplinks import Attachment
+    from clan.mesh.agent.uplinks import Attachment, Carrier
     from clan.mesh.desire import Member, Wish
 
 
@@ -64,15 +64,15 @@ class Ground:
         self._over = frozenset(each.index for each in interfaces if not each.uplink.index)
         served = [("tcp", streams, each.name) for each in attachments if streams and each.works]
         # Before there is an address or a link that somebody could misuse.
-        self._shield(wish, interfaces, served)
+        carriers = tuple(each.carrier for each in attachments if each.carrier is not None)
+        self._shield(wish, interfaces, served, carriers)
         self._addresses(wish)
-        self._kernel.settle_rules(
-            marks.rules({marks.mark(e.own.number): e.uplink.index for e in _on_uplinks(interfaces)})
-        )
+        led = {marks.mark(each.own.number): each.uplink.index for each in _on_uplinks(interfaces)}
+        self._kernel.settle_rules(marks.rules(led, self._kernel.rules()))
         routes = self._kernel.routes()
-        for index in {each.index for each in attachments}:
-            table = uplinks.table(index, routes)
-            self._kernel.settle_routes(table, table=marks.table(index))
+        for each in attachments:
+            table = uplinks.table(each.index, [*each.ways, *routes])
+            self._kernel.settle_routes(table, table=marks.table(each.index))
         self._kernel.settle_routes(self._routes(wish, ways), table=MAIN)
 
     def lead(self, wish: Wish, peer: str, way: Way) -> None:
@@ -86,7 +86,11 @@ class Ground:
         self._guard = None
 
     def _shield(
-        self, wish: Wish, interfaces: list[Interface], served: list[tuple[str, int, str]]
+        self,
+        wish: Wish,
+        interfaces: list[Interface],
+        served: list[tuple[str, int, str]],
+        carriers: tuple[Carrier, ...],
     ) -> None:
         members = wish.peers.values()
         guard = Guard(
@@ -115,6 +119,7 @@ class Ground:
                 ),
                 None,
             ),
+            carriers=carriers,
             peers=(
                 *(each.address for each in members),
                 *(each.alias for each in members if each.alias is not None),

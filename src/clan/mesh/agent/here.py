@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from clan.mesh import slots
 from clan.mesh.agent import uplinks
 from clan.mesh.agent.interfaces import PortTakenError
+from clan.mesh.agent.overlays import Overlays
 from clan.mesh.errors import MeshError
 from clan.mesh.exchange import UplinkChanged
 
@@ -48,6 +49,7 @@ class Here:
         self._say = say
         self._metered: frozenset[str] = frozenset()
         self._remembered = self._read()
+        self._overlays = Overlays(kernel)
         self._wanted: dict[Slot, float] = {}
         self.relayed = False
         """Whether there are slots for relays."""
@@ -62,11 +64,10 @@ class Here:
         before = {each.name: each for each in self.attachments}
         interfaces = self._kernel.interfaces().values()
         ours = {each.name for each in interfaces if each.name.startswith(slots.NAMES)}
-        self.attachments = tuple(
-            uplinks.attachments(
-                interfaces, self._kernel.addresses(), self._kernel.routes(), self._metered, ours
-            )
+        there = uplinks.attachments(
+            interfaces, self._kernel.addresses(), self._kernel.routes(), self._metered, ours
         )
+        self.attachments = tuple(self._overlays.look(there))
         changed, moved = [], set()
         for each in self.attachments:
             old = before.get(each.name)

@@ -19,8 +19,8 @@ from clan.mesh.agent import marks, probes, wireguard
 from clan.mesh.agent.kernel import LEAST_MTU, TUN, WIREGUARD
 from clan.mesh.agent.probes import Prober
 from clan.mesh.agent.wireguard import Change, fingerprint
-from clan.mesh.desire import Sight
-from clan.mesh.link import Endpoint, Kind, LinkId
+from clan.mesh.candidates import Sight
+from clan.mesh.link import OVERHEAD, Endpoint, Kind, LinkId
 from clan.mesh.slots import NAMES, inside
 
 if TYPE_CHECKING:
@@ -38,10 +38,12 @@ PORT = 46742
 """The UDP port inside links that agents speak on, in no registry's list."""
 OPENING = b"\0"
 """What opens a hole: WireGuard drops what is so short."""
-YOUNG = 1.0
+YOUNG = 5.0
 """Seconds since a handshake within which a session is not given up for a new one."""
-_OVERHEAD = {4: 60, 6: 80}
-"""Bytes that WireGuard, UDP and IP put around a packet."""
+LOOKED = 60.0
+"""Seconds for which it counts what had come of a link when it was looked for."""
+SESSION = 180.0
+"""Seconds since a handshake within which WireGuard's session can be in use."""
 _NAME = re.compile(rf"{re.escape(NAMES)}[0-9]+")
 
 
@@ -72,6 +74,9 @@ class Interfaces:
         self._kernel = kernel
         self._identity = identity
         self._say = say
+        self._received: dict[LinkId, tuple[float, int]] = {}
+        """When a link was last looked for, and what had come of it since it was made: bytes."""
+        self._going_on: set[LinkId] = set()
         self.up: dict[str, Interface] = {}
 
     def close(self) -> None:
@@ -123,7 +128,7 @@ class Interfaces:
         mark = marks.mark(own.number)
         if (device.key, device.port, device.mark) != (fingerprint(own.private), own.port, mark):
             made.configure(private=own.private, port=own.port, mark=mark)
-        mtu = max(LEAST_MTU, uplink.mtu - _OVERHEAD[own.slot.family])
+        mtu = max(LEAST_MTU, uplink.mtu - OVERHEAD[own.slot.family])
         if there.mtu != mtu:
             self._kernel.set_mtu(there.index, mtu)
         if not there.up:
@@ -164,7 +169,10 @@ class Interfaces:
                     )
 
     def paths(self, wish: Wish) -> dict[str, LinkId]:
-        """Return which links the peers' routes go by, as an earlier process left them."""
+        """Return which links the peers' routes go by, as an earlier process left them.
+
+        Links with a session that can be in use go on: a first look for them leaves it alone.
+        """
         routes = {route.to: route.index for route in self._kernel.routes() if route.index}
         found: dict[str, LinkId] = {}
         for each in self.up.values():
@@ -172,8 +180,11 @@ class Interfaces:
             for link, remote in wish.remotes.items():
                 to = ip_network(wish.peers[link.peer].address)
                 seen = keys.get(remote.key)
-                is_here = link.own == each.own.id and routes.get(to) == each.index
-                if is_here and seen is not None and to in seen.allowed:
+                if link.own != each.own.id or seen is None:
+                    continue
+                if 0 <= time.time() - seen.handshake < SESSION:
+                    self._going_on.add(link)
+                if routes.get(to) == each.index and to in seen.allowed:
                     found[link.peer] = link
         return found
 
@@ -210,24 +221,40 @@ class Interfaces:
         each, remote = self._of(link)
         if each is None or remote is None:
             return ""
+        if link in self._going_on:
+            # What is under way in its session would be lost. A second look makes a new one.
+            self._going_on.remove(link)
+            return ""
         endpoint = _outer(to, each)
         failed = probes.open_holes(
             each.own.port, marks.mark(each.own.number), [endpoint] * 2, OPENING
         )
-        seen = each.wireguard.read().peers.get(remote.key)
+        seen = each.wireguard.peer(remote.key)
         allowed = seen.allowed if seen else frozenset({ip_network(remote.address)})
         age = time.time() - seen.handshake if seen else float("inf")
+        lives = 0 <= age < YOUNG or self._goes_on(link, seen)
         each.wireguard.change(
             [
                 Change(
                     key=remote.key,
                     endpoint=endpoint,
                     allowed=allowed,
-                    fresh=not 0 <= age < YOUNG,
+                    fresh=not lives,
                 )
             ]
         )
         return "; ".join(sorted(set(failed)))
+
+    def _goes_on(self, link: LinkId, seen: Peer | None) -> bool:
+        """Whether something came of a link since it was last looked for, not long ago.
+
+        Both ends look, and a busy one may take seconds to answer: its session is not to be ended.
+        """
+        now, received = time.monotonic(), seen.received if seen else 0
+        at, before = self._received.get(link, (-float("inf"), 0))
+        goes_on = received > before and now - at < LOOKED
+        self._received[link] = now, received if goes_on else 0
+        return goes_on
 
     def aim(self, link: LinkId, to: Endpoint) -> None:
         """Send a link's packets elsewhere, and go on with its session. Raises OSError."""
@@ -256,13 +283,13 @@ class Interfaces:
     def received(self, link: LinkId) -> int | None:
         """Return the bytes that WireGuard has received of a link. Raises OSError."""
         each, remote = self._of(link)
-        seen = each.wireguard.read().peers.get(remote.key) if each and remote else None
+        seen = each.wireguard.peer(remote.key) if each and remote else None
         return seen.received if seen else None
 
     def outer(self, link: LinkId) -> Endpoint | None:
         """Return where a link's packets come from. Raises OSError."""
         each, remote = self._of(link)
-        seen = each.wireguard.read().peers.get(remote.key) if each and remote else None
+        seen = each.wireguard.peer(remote.key) if each and remote else None
         if seen is None or seen.endpoint is None:
             return None
         return Endpoint(host=str(seen.endpoint.address), port=seen.endpoint.port)

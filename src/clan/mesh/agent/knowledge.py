@@ -16,6 +16,7 @@ from clan.mesh.chart import links
 from clan.mesh.chart.accept import Held, Outcome
 from clan.mesh.chart.links import LinkRecord
 from clan.mesh.chart.store import Store
+from clan.mesh.clock import Notes
 from clan.mesh.records import Records
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
     from clan.mesh.chart.forks import View
     from clan.mesh.chart.links import PublishedInterface, Reached, Served
 
-KEEP_WITHIN, KEEP_AGAIN = 5.0, 60.0
-"""Seconds until others' records are on the disk, and until that is tried again."""
+KEEP_WITHIN, KEEP_AGAIN = 0.5, 60.0
+"""Seconds until others' records are on the disk, without which the next process would take no link
+up, and until that is tried again."""
 
 
 class Knowledge:
@@ -45,6 +47,7 @@ class Knowledge:
         self.maps = 0
         """Rises with every change of the map."""
         self._keep_at = math.inf
+        self._clock = Notes(setting.state)
         self.held: Held = Held.of()
         self.view: View = self.held.view
         self.reload()
@@ -101,10 +104,14 @@ class Knowledge:
 
     def due(self) -> float:
         """Return when `keep_soon` has something to do."""
-        return self._keep_at
+        return min(self._keep_at, self._clock.due())
 
     def keep_soon(self, now: float) -> None:
-        """Write down what was taken in some seconds ago; on a full disk, try again later."""
+        """Write down what was taken in some seconds ago, and now and then what time it is.
+
+        On a full disk, try again later.
+        """
+        self._clock.turn(now)
         if now >= self._keep_at:
             try:
                 self._keep()

@@ -59,6 +59,7 @@ class Lans:
         self._payload = payload
         self._asking = asking
         self._places: dict[str, _Place] = {}
+        self._call_at = math.inf
 
     def close(self) -> None:
         """Hear no more."""
@@ -100,24 +101,24 @@ class Lans:
 
     def due(self) -> float:
         """Return when `turn` has something to do."""
-        return min(
-            (
-                min([each.answer_at, each.seldom_at, *each.asks_at[:1]])
-                for each in self._places.values()
-            ),
-            default=math.inf,
+        times = (
+            min([each.answer_at, each.seldom_at, *each.asks_at[:1]])
+            for each in self._places.values()
         )
+        return min([self._call_at, *times])
 
-    def call(self, now: float) -> None:
-        """Call out on all LANs at once: somebody is wanted."""
-        for place in self._places.values():
-            place.answer_at = now
+    def call(self, at: float) -> None:
+        """Call out on all LANs at a time: somebody is wanted."""
+        self._call_at = min(self._call_at, at)
 
-    def turn(self, now: float) -> None:
-        """Call out where it is due."""
+    def turn(self, now: float) -> bool:
+        """Call out where it is due; say whether somebody who is wanted was called."""
+        calls = self._call_at <= now
+        if calls:
+            self._call_at = math.inf
         for place in self._places.values():
             asks = bool(place.asks_at) and place.asks_at[0] <= now
-            answers = place.answer_at <= now
+            answers = calls or place.answer_at <= now
             if not (asks or answers or place.seldom_at <= now):
                 continue
             data = self._payload(place.name, asks, asks or answers)
@@ -132,6 +133,7 @@ class Lans:
                 # One version of IP without an address there, or a cable that is just being pulled.
                 with contextlib.suppress(OSError):
                     each.send(data or b"")
+        return calls
 
     def send(self, uplink: str, data: bytes) -> None:
         """Send what somebody is waiting for at once."""

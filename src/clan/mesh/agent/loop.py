@@ -21,12 +21,14 @@ from clan.mesh.agent.here import Here
 from clan.mesh.agent.interfaces import Interfaces
 from clan.mesh.agent.kernel import Events, Kernel
 from clan.mesh.agent.knowledge import Knowledge
+from clan.mesh.agent.names import Names
 from clan.mesh.agent.nearby import Nearby
 from clan.mesh.agent.netlink import OverrunError
 from clan.mesh.agent.nflog import FirstPackets
 from clan.mesh.agent.outside import Outside
 from clan.mesh.agent.relayed import Relayed
 from clan.mesh.agent.report import Scene
+from clan.mesh.agent.sessions import Sessions
 from clan.mesh.agent.signals import Signals
 from clan.mesh.agent.status import Status
 from clan.mesh.agent.streams import Streams
@@ -51,6 +53,7 @@ from clan.mesh.hops.guide import Guide
 from clan.mesh.pair import Pair
 from clan.mesh.relay.table import TABLE as RELAY_TABLE
 from clan.mesh.step import State, step
+from clan.mesh.width import LADDER
 from clan.mesh.wire import Answer
 
 if TYPE_CHECKING:
@@ -79,13 +82,13 @@ class Agent:
 
     def __init__(self, setting: Setting, say: Callable[[str], None]) -> None:
         self._say = say
-        self.known = Knowledge(setting)
+        self.known = known = Knowledge(setting)
         self._kernel = Kernel()
         self._events = Events()
         self._watch = Watch(TABLE, RELAY_TABLE)
         self._first = FirstPackets(GROUP)
-        has_streams = setting.tls is not None
-        self._here = Here(self._kernel, setting.state / "slots", say, streams=has_streams)
+        here = Here(self._kernel, setting.state / "slots", say, streams=setting.tls is not None)
+        self._here = here
         self._interfaces = Interfaces(self._kernel, self.known.key.public, say)
         self._nearby = Nearby(self.known, say)
         self._status = Status(setting.socket)
@@ -94,7 +97,10 @@ class Agent:
         self._gossip = Gossip(self.known, say)
         self._outside = Outside(setting.line, self.known, self._here, say)
         self._signals = Signals(self.known, self._here, self._interfaces, self._outside, say)
-        self._relayed = Relayed(setting, self.known, self._here, self._interfaces, say)
+        self._names = Names(self.known, self._here)
+        self._relayed = Relayed(
+            setting, known, here, self._interfaces, say, names=self._names, outside=self._outside
+        )
         self._guide = Guide(self.known, self._interfaces, say, transit=setting.transit)
         self._upkeep = Upkeep(
             setting,
@@ -106,26 +112,22 @@ class Agent:
             signals=self._signals,
             relayed=self._relayed,
             guide=self._guide,
+            names=self._names,
         )
         self._streams = Streams(setting, self.known, self._here, say)
+        self._sessions = Sessions()
         self._seen = self._versions()
         self._observed: list[Event] = []
-        self._look_at = -math.inf
-        self._looked = -math.inf
-        self._wish_at = math.inf
-        self._wished = -math.inf
+        self._look_at = self._looked = -math.inf
+        self._wish_at, self._wished = math.inf, -math.inf
         self._waiting = Waiting()
         self._last_fault = ""
 
     def close(self) -> None:
         """Let go of everything; what was made in the kernel stays."""
-        self._interfaces.close()
-        self._nearby.close()
-        self._gossip.close()
-        self.diary.close()
-        self._outside.close()
-        self._status.close()
-        for each in (self._events, self._watch, self._first, self._relayed, self._kernel):
+        own = (self._interfaces, self._nearby, self._gossip, self._outside, self._names)
+        rest = (self._events, self._watch, self._first, self._relayed, self._kernel)
+        for each in (*own, self.diary, self._status, *rest):
             each.close()
 
     def start(self) -> None:
@@ -153,18 +155,13 @@ class Agent:
 
     def _wait(self) -> set[int]:
         """Wait until something can be read or is due; return what can be read."""
-        parts = (self._nearby, self._gossip, self._outside)
+        parts = (self._nearby, self._gossip, self._outside, self._names)
+        more = (self._signals, self._relayed, self._streams, self._sessions)
         own = (self._events, self._watch, self._first, self._status)
         probers = (each.prober for each in self._interfaces.up.values())
         readers = (*own, *probers, *self._relayed.sockets())
-        due = min(
-            self._state.wake,
-            self._look_at,
-            self._wish_at,
-            self.known.due(),
-            *(each.due() for each in (*parts, self._signals, self._relayed, self._streams)),
-            self._guide.due(),
-        )
+        dues = (each.due() for each in (*parts, *more, self.known, self._guide))
+        due = min(self._state.wake, self._look_at, self._wish_at, *dues)
         sockets = (pair for each in parts for pair in each.sockets())
         return self._waiting.wait(readers, sockets, due)
 
@@ -228,6 +225,7 @@ class Agent:
             except wire.WireError as fault:
                 self._say(f"{link}: {fault}")
                 continue
+            self._sessions.heard(datagram.at)
             self._guide.heard(link, each.own.slot.kind, datagram.at)
             if (
                 message is None
@@ -262,7 +260,9 @@ class Agent:
             self._signals.forget(self._here.moved)
             if first:
                 paths = self._upkeep.found(self._looked)
-                self._state = State(pairs={name: Pair(path=path) for name, path in paths.items()})
+                self._state = State(
+                    pairs={name: Pair(path=path, mtu=LADDER[0]) for name, path in paths.items()}
+                )
             self._upkeep.settle(self._upkeep.desire(), self._state.pairs)
             self._look_at = min(self._look_at, self._here.due())
             if self._here.look_what_costs():
@@ -288,6 +288,7 @@ class Agent:
     def _tell(self, readable: set[int], now: float) -> None:
         """Go on with what is told and asked, and have what follows from what is new."""
         self._outside.turn(readable, self._signals.here(), now)
+        self._names.turn(readable, self._state.pairs, now)
         self._gossip.turn(self._interfaces.up, readable, now)
         self._signals.turn(self._wish, self._state.pairs, now)
         self._guide.turn(self._wish, self._state.pairs, now)
@@ -307,6 +308,7 @@ class Agent:
             self._wish_again(now)
             self._decide()
         self.known.keep_soon(now)
+        self._sessions.turn((each.wireguard for each in self._interfaces.up.values()), now)
         for name in self._gossip.wake(self._wish, self._state, now):
             self._observed.append(Called(peer=name, at=now))
         for each in (self._signals.observed, self._guide.observed):
@@ -319,7 +321,7 @@ class Agent:
 
     def _versions(self) -> tuple[object, ...]:
         """Return what changes with what is known of others; first, with the map."""
-        parts = (self.known, self._signals, self._relayed, self._guide)
+        parts = (self.known, self._signals, self._relayed, self._guide, self._names)
         return self.known.maps, *(each.version for each in parts)
 
     # What is to be done.
@@ -387,6 +389,7 @@ class Agent:
             has=self._gossip.has,
             why=self.diary.why,
             fault=self._last_fault,
+            offers=self._relayed.offers,
             now=time.monotonic(),
         )
 

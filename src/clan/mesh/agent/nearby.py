@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from clan.mesh import announce, seal
 from clan.mesh.agent.fetch import Fetch
 from clan.mesh.agent.lans import Lans
-from clan.mesh.desire import Sight
+from clan.mesh.candidates import Sight
 from clan.mesh.errors import MeshError
 from clan.mesh.exchange import Called
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from clan.mesh.agent.uplinks import Attachment
     from clan.mesh.slots import Own
 
+TOGETHER = 0.03
+"""Seconds in which those who are wanted are called together."""
 MOST_SIGHTS = 4
 """Places at which one machine is held to have been heard on one LAN."""
 
@@ -63,7 +65,14 @@ class Nearby:
 
     def turn(self, now: float) -> None:
         """Call out where it is due."""
-        self._lans.turn(now)
+        if self._lans.turn(now):
+            self._wanted -= set(self._calls())
+            if self._wanted:
+                self._lans.call(now + TOGETHER)
+
+    def _calls(self) -> tuple[bytes, ...]:
+        """Return who is called now: as many as there is room for."""
+        return tuple(sorted(self._wanted))[: announce.MOST_CALLED]
 
     def settle(
         self,
@@ -87,11 +96,9 @@ class Nearby:
         self._lans.ask(now)
 
     def call(self, identity: bytes, now: float) -> None:
-        """Call out that a member is wanted."""
+        """Call out soon that a member is wanted; with others that are, as all hear each call."""
         self._wanted.add(identity)
-        self._lans.call(now)
-        self._lans.turn(now)
-        self._wanted.clear()
+        self._lans.call(now + TOGETHER)
 
     def hear(self, ready: Container[int], now: float) -> bool:
         """Take in what waits; say whether somebody may be found elsewhere now."""
@@ -119,7 +126,7 @@ class Nearby:
             record=mine.raw if whole else b"",
             map=top.order,
             asks=asks,
-            calls=tuple(sorted(self._wanted))[: announce.MOST_CALLED],
+            calls=self._calls(),
         )
         return seal.announce(secrets[0].key, announce.write(call))
 

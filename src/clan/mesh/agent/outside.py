@@ -11,16 +11,18 @@ import hashlib
 import math
 import os
 import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from clan.mesh.agent.beacon import Beacon
 from clan.mesh.agent.knocks import Knocks
 from clan.mesh.agent.stream import Stream
 from clan.mesh.errors import MeshError
-from clan.mesh.link import Kind
+from clan.mesh.link import Endpoint, Kind
 from clan.mesh.outside import seam
 from clan.mesh.outside.address import is_outside
 from clan.mesh.outside.seam import Door
+from clan.mesh.relay.pick import FEW, PORTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Mapping
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from clan.mesh.agent.here import Here
     from clan.mesh.agent.knowledge import Knowledge
     from clan.mesh.agent.uplinks import Attachment
-    from clan.mesh.link import Endpoint
     from clan.mesh.signal import Place
     from clan.mesh.slots import Own
 
@@ -88,13 +89,31 @@ class Outside:
         """The interfaces that a member reached there, unasked by any hole, by their ids."""
         return self._knocks.heard
 
+    @property
+    def seats(self) -> tuple[Endpoint, ...]:
+        """Where routers lead to the first of this machine's seats for relaying.
+
+        Only where they lead to as many as there are to be, in order.
+        """
+        found = []
+        for own in self._here.slots:
+            ids = [_seat_id(own, number) for number in range(FEW)]
+            there = [self.mapped[each] for each in ids if each in self.mapped]
+            first = there[0] if there else None
+            if first is not None and there == [
+                Endpoint(host=first.host, port=first.port + number) for number in range(FEW)
+            ]:
+                found.append(first)
+        return tuple(found)
+
     def knocks(self, now: float) -> Iterable[tuple[Endpoint, int]]:
         """Yield the places where somebody outside is to knock now, each with the number to say."""
         return self._knocks.wanted(self._places, now)
 
     @property
     def _places(self) -> dict[Door, Endpoint]:
-        return {door: endpoint for door, (endpoint, _) in self._open.items()}
+        own = {each.id for each in self._here.slots}
+        return {door: endpoint for door, (endpoint, _) in self._open.items() if door.id in own}
 
     def due(self) -> float:
         """Return when something is to be told, or is good no longer."""
@@ -134,7 +153,7 @@ class Outside:
 
     def _settle(self) -> None:
         """Work out which doors are wanted, if this machine is elsewhere or has other interfaces."""
-        of = self._here.slots, self._here.attachments
+        of = self._here.slots, self._here.attachments, self.verified
         if of != self._of:
             self._of = of
             self._doors = tuple(_doors(*of))
@@ -184,8 +203,14 @@ class _Line:
         self.stream.turn()
 
 
-def _doors(slots: tuple[Own, ...], attachments: tuple[Attachment, ...]) -> Iterator[Door]:
-    """Yield the doors to be had: for interfaces that only a router leads to from outside."""
+def _doors(
+    slots: tuple[Own, ...], attachments: tuple[Attachment, ...], verified: frozenset[str]
+) -> Iterator[Door]:
+    """Yield the doors to be had: for interfaces that only a router leads to from outside.
+
+    Where others came in by one, this machine can be a relay: then some of its seats are to have one
+    too, unless bytes cost there.
+    """
     uplinks = {each.name: each for each in attachments if each.works}
     for own in slots:
         uplink = uplinks.get(own.slot.uplink)
@@ -198,7 +223,7 @@ def _doors(slots: tuple[Own, ...], attachments: tuple[Attachment, ...]) -> Itera
         ]
         for gateway in gateways[:1]:
             nonce = hashlib.sha256(b"clan mesh door 1\0" + own.private).digest()[: seam.NONCE]
-            yield Door(
+            door = Door(
                 id=own.id,
                 uplink=uplink.name,
                 index=uplink.index,
@@ -206,6 +231,15 @@ def _doors(slots: tuple[Own, ...], attachments: tuple[Attachment, ...]) -> Itera
                 port=own.port,
                 nonce=nonce,
             )
+            yield door
+            for number in range(FEW if own.id in verified and not uplink.metered else 0):
+                yield replace(door, id=_seat_id(own, number), port=PORTS[number])
+
+
+def _seat_id(own: Own, number: int) -> str:
+    """Return by what a seat's door is known, on an interface's uplink."""
+    data = f"clan mesh seat door 1\0{own.id}\0{number}"
+    return hashlib.sha256(data.encode()).hexdigest()[:8]
 
 
 def _is_server(uplink: Attachment) -> bool:

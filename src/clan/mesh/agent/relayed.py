@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING
 
 from clan.machine.system import StepError
-from clan.mesh.chart.links import Reached
 from clan.mesh.exchange import Called
 from clan.mesh.link import Kind
 from clan.mesh.pair import Mode
@@ -19,11 +18,15 @@ if TYPE_CHECKING:
     from clan.mesh.agent.here import Here
     from clan.mesh.agent.interfaces import Interfaces
     from clan.mesh.agent.knowledge import Knowledge
+    from clan.mesh.agent.names import Names
     from clan.mesh.agent.nflog import LogGroup
+    from clan.mesh.agent.outside import Outside
     from clan.mesh.agent.setting import Setting
+    from clan.mesh.chart.links import Reached
     from clan.mesh.exchange import Event
     from clan.mesh.link import Endpoint, LinkId
     from clan.mesh.pair import Pair
+    from clan.mesh.relay import offer
 
 TRY_AGAIN = 5.0
 """Seconds until something that failed is tried again."""
@@ -39,8 +42,13 @@ class Relayed:
         here: Here,
         interfaces: Interfaces,
         say: Callable[[str], None],
+        *,
+        names: Names,
+        outside: Outside,
     ) -> None:
         self._known = known
+        self._names = names
+        self._outside = outside
         self._here = here
         self._interfaces = interfaces
         self._say = say
@@ -69,7 +77,12 @@ class Relayed:
     @property
     def reached(self) -> tuple[Reached, ...]:
         """Where this machine offers to relay."""
-        return tuple(Reached(host=e.host, port=e.port) for e in self._relaying.places)
+        return self._relaying.places
+
+    @property
+    def offers(self) -> offer.State:
+        """Where this machine may be a relay, and what is known of that."""
+        return self._relaying.offers
 
     def endpoints(self) -> dict[LinkId, Endpoint]:
         """Return where the datagrams of links that are relayed go."""
@@ -112,8 +125,11 @@ class Relayed:
             records=self._known.records,
             own=self._here.slots,
             attachments=self._here.attachments,
+            nat64=self._names.nat64,
+            mapped=self._outside.seats,
         )
-        seen = self._known.maps, self._known.version, around.own, around.attachments
+        known = self._known.maps, self._known.version
+        seen = known, around.own, around.attachments, around.nat64, around.mapped
         if seen != self._settled:
             self._relaying.settle(around, now)
             self._settled = seen

@@ -7,12 +7,13 @@ them, so a field that is there stays.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any
 
 from clan.mesh.hops import labels
 from clan.mesh.link import Kind
+from clan.mesh.relay import offer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,6 +50,8 @@ class Scene:
     fault: str
     now: float
     """Seconds of the monotonic clock."""
+    offers: offer.State = field(default_factory=offer.State)
+    """Where this machine may be a relay, and whether others reached it there."""
 
 
 def report(scene: Scene) -> dict[str, Any]:
@@ -76,6 +79,15 @@ def report(scene: Scene) -> dict[str, Any]:
             for each in scene.attachments
         },
         "interfaces": [_interface(own, scene) for own in scene.slots],
+        "relay": [
+            {
+                "host": where.host,
+                "port": where.port,
+                "reached": where in offer.reached(scene.offers, scene.now),
+                "tried": place.tries,
+            }
+            for where, place in scene.offers.places.items()
+        ],
         "peers": {name: peer(name, scene) for name in scene.wish.peers},
     }
 

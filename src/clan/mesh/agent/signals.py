@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from clan.mesh import signal, wire
 from clan.mesh.agent import knocks
 from clan.mesh.agent.reach import way
-from clan.mesh.desire import Said
+from clan.mesh.candidates import Said
 from clan.mesh.errors import MeshError
 from clan.mesh.exchange import Called
 from clan.mesh.link import Endpoint, Kind

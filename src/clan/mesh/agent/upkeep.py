@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from clan.mesh.agent.interfaces import Interfaces
     from clan.mesh.agent.kernel import Kernel
     from clan.mesh.agent.knowledge import Knowledge
+    from clan.mesh.agent.names import Names
     from clan.mesh.agent.nearby import Nearby
     from clan.mesh.agent.relayed import Relayed
     from clan.mesh.agent.setting import Setting
@@ -45,6 +46,7 @@ class Upkeep:
         signals: Signals,
         relayed: Relayed,
         guide: Guide,
+        names: Names,
     ) -> None:
         self._known = known
         self._here = here
@@ -53,6 +55,7 @@ class Upkeep:
         self._signals = signals
         self._relayed = relayed
         self._guide = guide
+        self._names = names
         self._ground = Ground(kernel, setting.prefix, setting.state / OPENED)
         self._served = setting.tls.served if setting.tls else None
         self._certificate = b""
@@ -77,6 +80,8 @@ class Upkeep:
                 places=self._signals.places(time.monotonic()),
                 relayed=self._relayed.endpoints(),
                 ways=self._guide.found,
+                hosts=self._names.hosts,
+                nat64=self._names.nat64,
             )
         )
 

@@ -34,11 +34,26 @@ _PATIENCE = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Carrier:
+    """What sends the packets that another network's tunnel is made of.
+
+    A program, by its control group, with how deep that is and the number that each start changes;
+    or the kernel's WireGuard, by its UDP port.
+    """
+
+    group: str = ""
+    level: int = 0
+    number: int = 0
+    port: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Attachment:
     """An uplink as it is now. `kind` is the kernel's word: empty for hardware, `tun` of overlays.
 
     `addresses` are those that can be used, link-local ones too. `defaults` are its default routes,
     the preferred first in each version of IP. `works` says that it is up and has a carrier.
+    `carrier` is of another network's tunnel, if it is known; `ways` are such a tunnel's routes.
     """
 
     name: str
@@ -49,6 +64,8 @@ class Attachment:
     addresses: tuple[IpInterface, ...]
     defaults: tuple[Route, ...]
     metered: bool = False
+    carrier: Carrier | None = None
+    ways: tuple[Route, ...] = ()
 
 
 HOPS = Attachment(

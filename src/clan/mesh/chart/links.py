@@ -24,9 +24,10 @@ MOST = 64
 """Interfaces of one machine."""
 MOST_RELAYS = 4
 MOST_REACHED = 4
+MOST_SEATS = 64
+"""Ports at which one machine relays."""
 HIGHEST = (1 << 63) - 1
 KINDS = ("hops", "internet", "lan", "overlay", "relay", "tls")
-_LAST_PORT = 65535 - 63
 _ID = re.compile(r"[0-9a-f]{8}")
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 _PATH = re.compile(r"/[!-~]{0,1023}")
@@ -47,7 +48,7 @@ class PublishedInterface:
     kind: str
     """One of `KINDS`."""
     network: str = ""
-    """Which instance, for an overlay."""
+    """For an overlay, the machine's address there; for a relay, which of a pair's two."""
     key: bytes
     """X25519 public key, of this interface alone."""
     former: bytes = b""
@@ -64,6 +65,8 @@ class Reached:
     """A numeric address."""
     port: int
     """The UDP port there that is the first of those that it relays at."""
+    seats: int = MOST_SEATS
+    """How many ports those are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,14 +161,14 @@ def _check(record: LinkRecord, what: str) -> None:
 
 
 def _reached(value: Any) -> Reached:
-    host, port = row(value, (str, int), "a place of a relay")
+    host, port, seats = row(value, (str, int, int), "a place of a relay")
     try:
         same = str(ip_address(host)) == host
     except ValueError:
         same = False
-    if not same or not 1 <= port <= _LAST_PORT:
+    if not same or not 1 <= seats <= MOST_SEATS or not 1 <= port <= 65536 - seats:
         raise MeshError("a place of a relay has an address or a port that cannot be")
-    return Reached(host=host, port=port)
+    return Reached(host=host, port=port, seats=seats)
 
 
 def _served(value: Any) -> Served:
@@ -220,7 +223,7 @@ def _value(record: LinkRecord) -> dict[str, Any]:
             for each in record.interfaces
         ],
         "relays": list(record.relays),
-        "reached": [[each.host, each.port] for each in record.reached],
+        "reached": [[each.host, each.port, each.seats] for each in record.reached],
         "certificate": base64_of(record.certificate),
         "served": [[s.port, s.name, s.path] for s in (record.served,) if s is not None],
     }

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from clan.mesh.relay.message import SEATS, TOKEN, Answer, Ask, Call, Outcome
+from clan.mesh.relay.pick import DOOR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,6 +51,8 @@ class Leg:
     """Where its datagrams come from: its translated address."""
     local: str
     """The address of this relay that they come to."""
+    port: int
+    """And the port: the seat's, or the one that stands for any."""
     mark: int
     """By which what is sent there leaves by the uplink that they come in by; 0 is any."""
     serial: int
@@ -103,17 +106,21 @@ class Asked:
     source: Endpoint
     local: str
     seat: int
+    port: int
+    """That it came to."""
+    seats: int = SEATS
+    """How many of this relay's seats others can reach."""
     mark: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Post:
-    """A message to be sent by a flow's seat to a place, from an address of this relay."""
+    """A message to be sent to a place, from an address and a port of this relay."""
 
     message: Message
     to: Endpoint
     local: str
-    seat: int
+    port: int
     mark: int
 
 
@@ -135,7 +142,7 @@ class Desk:
         sides = (min(side, other), max(side, other))
         if not self._may(asked.sender, ask.peer):
             return state, [_answer(asked, Outcome.REFUSED, asked.seat)]
-        flow = state.of(sides) or _new(state, sides, asked.seat, now)
+        flow = state.of(sides) or _new(state, sides, asked, now)
         if flow is None:
             return state, [_answer(asked, Outcome.FULL, asked.seat)]
         if flow.seat != asked.seat or ask.seat != asked.seat:
@@ -154,10 +161,13 @@ class Desk:
             side=side,
             endpoint=asked.source,
             local=asked.local,
+            port=asked.port,
             mark=asked.mark,
             serial=ask.serial,
             at=now,
         )
+        if asked.port == DOOR and _is_taken(state, flow, leg):
+            return state, [_answer(asked, Outcome.FULL, flow.seat)]
         others = _elsewhere(_without(flow.legs, side), leg)
         flow = replace(flow, legs=tuple(sorted((*others, leg), key=_side_of)))
         state = _put(_evict(state, flow, leg), flow)
@@ -196,6 +206,7 @@ class Desk:
             asked.source.host,
             asked.source.port,
             asked.local,
+            asked.port,
             asked.seat,
             int(now // TOKEN_FOR) - ago,
         )
@@ -234,14 +245,15 @@ def _is_stopped(seen: tuple[int, int]) -> bool:
     return came >= BLOCKED_AFTER and not left
 
 
-def _new(state: State, sides: tuple[Side, Side], seat: int, now: float) -> Flow | None:
+def _new(state: State, sides: tuple[Side, Side], asked: Asked, now: float) -> Flow | None:
     """Return a flow for two sides at a free seat, the wanted one if it can be."""
     mine = {side[0] for side in sides}
     many = [sum(identity in {s[0] for s in f.sides} for f in state.flows) for identity in mine]
     if len(state.flows) >= MOST or max(many) >= MOST_OF_ONE:
         return None
     taken = {flow.seat for flow in state.flows if not set(sides).isdisjoint(flow.sides)}
-    free = (place % SEATS for place in range(seat, seat + SEATS) if place % SEATS not in taken)
+    places = ((asked.seat + step) % asked.seats for step in range(asked.seats))
+    free = (place for place in places if place not in taken)
     numbers = {flow.number for flow in state.flows}
     place = next(free, None)
     if place is None:
@@ -261,18 +273,27 @@ def _put(state: State, flow: Flow) -> State:
 
 
 def _evict(state: State, flow: Flow, leg: Leg) -> State:
-    """Take others' legs away that come from the same place to the same seat: they are old."""
+    """Take others' legs away that come from the same place to the same port: they are old."""
     for each in state.flows:
-        if each.seat == flow.seat and each.sides != flow.sides:
+        if each.sides != flow.sides:
             legs = _elsewhere(each.legs, leg)
             if legs != each.legs:
                 state = _put(state, replace(each, legs=legs))
     return state
 
 
+def _is_taken(state: State, flow: Flow, leg: Leg) -> bool:
+    """Whether another flow has a leg from the same place to the same port.
+
+    At the port for any seat that need not be old: it can serve one flow of an interface alone.
+    """
+    others = (each for each in state.flows if each.sides != flow.sides)
+    return any(_elsewhere(each.legs, leg) != each.legs for each in others)
+
+
 def _elsewhere(legs: tuple[Leg, ...], leg: Leg) -> tuple[Leg, ...]:
-    here = leg.endpoint, leg.local
-    return tuple(each for each in legs if (each.endpoint, each.local) != here)
+    here = leg.endpoint, leg.local, leg.port
+    return tuple(each for each in legs if (each.endpoint, each.local, each.port) != here)
 
 
 def _without(legs: tuple[Leg, ...], side: Side) -> tuple[Leg, ...]:
@@ -296,7 +317,7 @@ def _answer(asked: Asked, outcome: Outcome, seat: int, token: bytes = b"", seria
         token=token,
     )
     return Post(
-        message=answer, to=asked.source, local=asked.local, seat=asked.seat, mark=asked.mark
+        message=answer, to=asked.source, local=asked.local, port=asked.port, mark=asked.mark
     )
 
 
@@ -312,4 +333,4 @@ def _ready(leg: Leg, flow: Flow) -> Post:
         outcome=Outcome.READY,
         seat=flow.seat,
     )
-    return Post(message=answer, to=leg.endpoint, local=leg.local, seat=flow.seat, mark=leg.mark)
+    return Post(message=answer, to=leg.endpoint, local=leg.local, port=leg.port, mark=leg.mark)

@@ -23,7 +23,7 @@ from clan.mesh.link import Endpoint
 from clan.mesh.relay import desk, table
 from clan.mesh.relay.desk import Asked, Desk, Flow, Leg, Post, State
 from clan.mesh.relay.nat import Nat
-from clan.mesh.relay.pick import PORTS
+from clan.mesh.relay.pick import DOOR, PORTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -117,7 +117,7 @@ class Host:
             self._count_at = min(self._count_at, now + SOON) if state.flows else math.inf
         pumped = [
             [
-                [leg.local, PORTS[flow.seat], leg.mark, leg.endpoint.host, leg.endpoint.port]
+                [leg.local, leg.port, leg.mark, leg.endpoint.host, leg.endpoint.port]
                 for leg in flow.legs
             ]
             for flow in state.flows
@@ -136,7 +136,7 @@ class Host:
                 firewalls.settle(self._opened, [])
                 return
             ports = f"{PORTS.start}-{PORTS.stop - 1}"
-            firewalls.settle(self._opened, [("udp", ports, "")])
+            firewalls.settle(self._opened, [("udp", ports, ""), ("udp", str(DOOR), "")])
             _begin(self._socket)
             answer = status.ask(self._socket, {"flows": flows})
         for fault in answer.get("faults", ()):

@@ -16,7 +16,6 @@ from clan.machine.system import StepError, run
 from clan.mesh.agent.conntrack import Conntrack
 from clan.mesh.link import Endpoint
 from clan.mesh.relay import table
-from clan.mesh.relay.pick import PORTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -105,13 +104,13 @@ class Nat:
     def _forget(self, flows: Iterable[Flow]) -> None:
         for flow in flows:
             for leg in flow.legs:
-                here = Endpoint(host=leg.local, port=PORTS[flow.seat])
+                here = Endpoint(host=leg.local, port=leg.port)
                 self._conntrack.forget(leg.endpoint, here)
 
 
 def _essence(flow: Flow) -> object:
     """Return what of a flow the kernel is told, or what its datagrams are known by."""
-    legs = tuple((leg.side, leg.endpoint, leg.local, leg.mark) for leg in flow.legs)
+    legs = tuple((leg.side, leg.endpoint, leg.local, leg.port, leg.mark) for leg in flow.legs)
     return flow.number, flow.seat, legs, flow.in_kernel
 
 

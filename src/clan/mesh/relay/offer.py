@@ -112,5 +112,5 @@ def reached(state: State, now: float) -> list[Endpoint]:
 
 
 def candidates(addresses: Iterable[str], mapped: Iterable[Endpoint] = ()) -> list[Endpoint]:
-    """Return the places to try: what routers were asked to pass on, and addresses of its own."""
+    """Return the places to try: where routers lead to it, and addresses of its own."""
     return [*mapped, *(Endpoint(host=each, port=PORTS.start) for each in addresses)]

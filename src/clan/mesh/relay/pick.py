@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 PORTS = range(23600, 23600 + SEATS)
 """UDP ports of a relay; the only ones that a firewall in front of one has to let in."""
+DOOR = 443
+"""A UDP port of a relay that stands for any seat, for who gets out by few others: QUIC's."""
+FEW = 4
+"""Seats of a relay behind a router that was asked to lead there: it has other things to do. A seat
+is enough for any number of pairs of which no two share an interface."""
 BOTH = 2
 """Relays of a pair."""
 
@@ -40,12 +45,15 @@ def of_pair(
     return tuple(sorted(candidates, key=rank)[:BOTH])
 
 
-def first_seat(sides: tuple[Side, Side]) -> int:
-    """Return the seat at which both ends of a flow ask first; the relay may give another one."""
+def first_seat(sides: tuple[Side, Side], seats: int = SEATS) -> int:
+    """Return the seat, of so many, at which both ends of a flow ask first.
+
+    The relay may give another one.
+    """
     one, other = sorted(sides)
     digest = hashlib.sha256(b"clan mesh seat 1\0" + one[0] + one[1].encode("ascii"))
     digest.update(other[0] + other[1].encode("ascii"))
-    return int.from_bytes(digest.digest()[:4], "big") % SEATS
+    return int.from_bytes(digest.digest()[:4], "big") % seats
 
 
 def _hash(*words: str) -> bytes:

@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING
 from clan.mesh import identity
 from clan.mesh.agent import marks
 from clan.mesh.agent.nflog import LogGroup
+from clan.mesh.chart.links import Reached
 from clan.mesh.link import Endpoint, Kind, LinkId
 from clan.mesh.relay import message, offer, post, seat, table
 from clan.mesh.relay.desk import Asked
 from clan.mesh.relay.host import Host
-from clan.mesh.relay.message import Answer, Ask, Call, Tried, Try
-from clan.mesh.relay.pick import PORTS
+from clan.mesh.relay.message import SEATS, Answer, Ask, Call, Tried, Try
+from clan.mesh.relay.pick import DOOR, FEW, PORTS
 from clan.mesh.relay.wish import Clan, wants
 
 if TYPE_CHECKING:
@@ -59,6 +60,10 @@ class Around:
     records: Mapping[bytes, LinkRecord]
     own: tuple[Own, ...]
     attachments: tuple[Attachment, ...]
+    nat64: IPv6Network | None = None
+    """Where a NAT64 has IPv4, if there is one."""
+    mapped: tuple[Endpoint, ...] = ()
+    """Where routers lead to the first of this machine's seats, and to some after it."""
 
     @property
     def content(self) -> Content:
@@ -88,7 +93,7 @@ class Relaying:
         self._wanted: dict[LinkId, None] = {}
         self._awake: frozenset[str] = frozenset()
         self._seats = seat.State()
-        self._offers = offer.State()
+        self.offers = offer.State()
         self._tried: dict[bytes, float] = {}
         self.ready: list[tuple[LinkId, Endpoint]] = []
         """Links whose datagrams are passed on now, and were not before."""
@@ -107,13 +112,17 @@ class Relaying:
 
     def due(self) -> float:
         """Return when `turn` has something to do though nothing can be read."""
-        offers = self._offers.due if self._awake else math.inf
+        offers = self.offers.due if self._awake else math.inf
         return min(self._seats.due, self._host.due, offers)
 
     @property
-    def places(self) -> tuple[Endpoint, ...]:
+    def places(self) -> tuple[Reached, ...]:
         """Where this machine can be a relay, as members elsewhere have shown."""
-        return tuple(offer.reached(self._offers, time.monotonic()))
+        mapped = self._scene.mapped if self._scene else ()
+        return tuple(
+            Reached(host=each.host, port=each.port, seats=FEW if each in mapped else SEATS)
+            for each in offer.reached(self.offers, time.monotonic())
+        )
 
     def endpoints(self) -> dict[LinkId, Endpoint]:
         """Return where the datagrams of links that are relayed go."""
@@ -131,7 +140,8 @@ class Relaying:
             uplinks=[each.name for each in scene.attachments],
             now=now,
         )
-        self._offers = offer.settle(self._offers, offer.candidates(_addresses(scene)))
+        candidates = offer.candidates(_addresses(scene), scene.mapped)
+        self.offers = offer.settle(self.offers, candidates)
         self._settle_seats()
 
     def forget_table(self) -> None:
@@ -173,9 +183,9 @@ class Relaying:
         self._seats, queries = seat.ask(self._seats, now)
         self._send_asks(queries)
         self._host.turn(now)
-        if self._scene is not None and self._offers.due <= now:
+        if self._scene is not None and self.offers.due <= now:
             awake = [m.identity for m in self._scene.content.machines if m.name in self._awake]
-            self._offers, tries = offer.ask(self._offers, awake, _nonces(), now)
+            self.offers, tries = offer.ask(self.offers, awake, _nonces(), now)
             for each in tries:
                 self._tell(each)
 
@@ -191,7 +201,14 @@ class Relaying:
     def _possible(self, peer: str) -> Iterator[seat.Want]:
         scene = self._scene
         if scene is not None and self._here:
-            for _, _, want in wants(self._clan, self._here, peer, scene.own, scene.attachments):
+            for _, _, want in wants(
+                self._clan,
+                self._here,
+                peer,
+                scene.own,
+                scene.attachments,
+                translated=scene.nat64,
+            ):
                 yield want
 
     def _send_asks(self, queries: Iterable[seat.Query]) -> None:
@@ -229,20 +246,17 @@ class Relaying:
             ask=ask,
             source=datagram.source,
             local=datagram.to.host,
-            seat=datagram.to.port - PORTS.start,
+            seat=ask.seat if datagram.to.port == DOOR else datagram.to.port - PORTS.start,
+            port=datagram.to.port,
+            seats=min((each.seats for each in self.places), default=SEATS),
             mark=self._mark(packet.interface),
         )
         for each in self._host.take(asked, time.monotonic()):
             if isinstance(each, Call):
                 self._tell(each)
             else:
-                self._send(
-                    each.message,
-                    port=PORTS[each.seat],
-                    to=each.to,
-                    source=each.local,
-                    mark=each.mark,
-                )
+                to, port, mark = each.to, each.port, each.mark
+                self._send(each.message, port=port, to=to, source=each.local, mark=mark)
 
     def _mark(self, index: int) -> int:
         """Return the mark of an uplink's slot, where there is more than one uplink."""
@@ -271,7 +285,7 @@ class Relaying:
         heard = self._read(datagram.data) if datagram else None
         if datagram is None or heard is None:
             return
-        is_seat = datagram.to.port in PORTS
+        is_seat = datagram.to.port in PORTS or datagram.to.port == DOOR
         match heard.message:
             case Ask() as ask if is_seat:
                 self._asked(heard, ask, datagram, packet)
@@ -285,7 +299,7 @@ class Relaying:
         self, nonce: bytes, source: str, own: Collection[IPv4Network | IPv6Network]
     ) -> None:
         before = self.places
-        self._offers = offer.arrive(self._offers, nonce, source, own, time.monotonic())
+        self.offers = offer.arrive(self.offers, nonce, source, own, time.monotonic())
         for place in [each for each in self.places if each not in before]:
             self._say(f"reached from outside at {place.host} port {place.port}: a relay for others")
 

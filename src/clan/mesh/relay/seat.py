@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from clan.mesh.link import Endpoint, LinkId
-from clan.mesh.relay.message import Answer, Ask, Outcome
+from clan.mesh.relay.message import SEATS, Answer, Ask, Outcome
 from clan.mesh.relay.pick import first_seat
 
 if TYPE_CHECKING:
@@ -46,6 +46,10 @@ class Want:
     relay: bytes
     places: tuple[Endpoint, ...]
     """Where the relay's first seat is; those that this uplink can reach."""
+    seats: int = SEATS
+    """How many seats it has, wherever it is reached."""
+    doors: tuple[Endpoint, ...] = ()
+    """Where one port stands for all of its seats, for when those are not answered from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +74,11 @@ class Seat:
     @property
     def endpoint(self) -> Endpoint:
         """Where the peer's datagrams go."""
-        place = self.want.places[self.place % len(self.want.places)]
-        return Endpoint(host=place.host, port=place.port + self.seat)
+        places, doors = self.want.places, self.want.doors
+        number = self.place % (len(places) + len(doors))
+        if number >= len(places):
+            return doors[number - len(places)]
+        return Endpoint(host=places[number].host, port=places[number].port + self.seat)
 
     @property
     def due(self) -> float:
@@ -119,7 +126,7 @@ def guess(want: Want) -> Endpoint:
 
 def _new(want: Want, serial: int) -> Seat:
     sides = ((want.own, want.link.own), (want.peer, want.link.their))
-    return Seat(want=want, seat=first_seat(sides), serial=serial)
+    return Seat(want=want, seat=first_seat(sides, want.seats), serial=serial)
 
 
 def settle(state: State, wants: Iterable[Want], clock: float) -> tuple[State, list[Query]]:
@@ -133,7 +140,7 @@ def settle(state: State, wants: Iterable[Want], clock: float) -> tuple[State, li
     farewells = []
     for link, seat in state.seats.items():
         want = wanted.get(link)
-        if want is not None and want.relay == seat.want.relay:
+        if want is not None and (want.relay, want.seats) == (seat.want.relay, seat.want.seats):
             seats[link] = seat if want == seat.want else replace(seat, want=want, outcome=None)
         elif seat.token and want is None:
             # One that another relay takes over goes on here, until it is silent.
@@ -174,7 +181,9 @@ def hurry(state: State, link: LinkId, now: float) -> State:
     if seat is None or now - seat.asked < HASTE:
         return state
     serial = state.serial + 1
-    made = replace(seat, serial=serial, outcome=None, tries=0, asked=-math.inf)
+    # Those that were in vain count on: else the next place would never have its turn.
+    tries = seat.tries if seat.outcome is None else 0
+    made = replace(seat, serial=serial, outcome=None, tries=tries, asked=-math.inf)
     return State(seats={**state.seats, link: made}, serial=serial)
 
 

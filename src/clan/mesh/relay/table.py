@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from clan.mesh.relay.message import MAGIC
-from clan.mesh.relay.pick import PORTS
+from clan.mesh.relay.pick import DOOR, PORTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -74,7 +74,8 @@ def ruleset(told: Told) -> str:
     ours = f"ct mark & {MASK:#x} == {FIRST:#x}"
     lines += _counting(flows)
     heard = [f"udp dport {{ {_listed(told.ports)} }}"] if told.ports else []
-    heard.append(f"udp dport {PORTS.start}-{PORTS.stop - 1} {_HERE}")
+    seats = f"{{ {PORTS.start}-{PORTS.stop - 1}, {DOOR} }}"
+    heard.append(f"udp dport {seats} {_HERE}")
     magic = f"@th,64,64 {int.from_bytes(MAGIC, 'big'):#x}"
     lines += _chain(
         "raw", "filter hook prerouting priority -310", [f"{magic} {to} jump hear" for to in heard]
@@ -89,7 +90,7 @@ def ruleset(told: Told) -> str:
     lines += _chain(
         "output",
         "filter hook output priority -310",
-        [f"udp sport {PORTS.start}-{PORTS.stop - 1} {magic} notrack"],
+        [f"udp sport {seats} {magic} notrack"],
     )
     if flows:
         lines += _chain("translate", "nat hook prerouting priority -110", _to(ours))
@@ -120,12 +121,11 @@ def _maps(family: str, flows: Sequence[Flow]) -> list[str]:
     kind = {"ip": "ipv4_addr", "ip6": "ipv6_addr"}[family]
     legs, to, behind = [], [], []
     for flow in flows:
-        port = PORTS[flow.seat]
         for leg, other in _ways(flow):
             of = f"{mark(flow, leg):#x}"
-            legs.append(f"{leg.endpoint.host} . {leg.endpoint.port} . {port} : {of}")
+            legs.append(f"{leg.endpoint.host} . {leg.endpoint.port} . {leg.port} : {of}")
             to.append(f"{of} : {other.endpoint.host} . {other.endpoint.port}")
-            behind.append(f"{of} : {other.local} . {port}")
+            behind.append(f"{of} : {other.local} . {other.port}")
     return [
         *_set(f"map legs_{family}", f"{kind} . inet_service . inet_service : mark", legs),
         *_set(f"map to_{family}", f"mark : {kind} . inet_service", to),

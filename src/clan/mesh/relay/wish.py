@@ -7,16 +7,18 @@ the second ones by the second.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 from typing import TYPE_CHECKING
 
+from clan.mesh import nat64
 from clan.mesh.link import Endpoint, LinkId
-from clan.mesh.relay.pick import of_pair
+from clan.mesh.relay.pick import DOOR, PORTS, of_pair
 from clan.mesh.relay.seat import Want
 from clan.mesh.slots import RANKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from ipaddress import IPv6Network
 
     from clan.mesh.agent.uplinks import Attachment
     from clan.mesh.chart.content import Machine
@@ -54,9 +56,18 @@ class Clan:
 
 
 def wants(
-    clan: Clan, here: str, peer: str, own: Iterable[Own], attachments: Iterable[Attachment]
+    clan: Clan,
+    here: str,
+    peer: str,
+    own: Iterable[Own],
+    attachments: Iterable[Attachment],
+    *,
+    translated: IPv6Network | None = None,
 ) -> Iterator[tuple[Own, PublishedInterface, Want]]:
-    """Yield the links to a peer that can be relayed, with the slots at their ends."""
+    """Yield the links to a peer that can be relayed, with the slots at their ends.
+
+    `translated` is where a NAT64 has IPv4, for uplinks with IPv6 alone.
+    """
     record = clan.record(peer)
     relays = dict(zip(RANKS, clan.relays(here, peer), strict=False))
     uplinks = {each.name: each for each in attachments}
@@ -69,7 +80,12 @@ def wants(
         for theirs in record.interfaces:
             if (theirs.kind, theirs.network) != ("relay", mine.slot.network):
                 continue
-            places = _places(relay, versions, _versions(record, theirs.uplink))
+            places = _places(
+                relay,
+                versions,
+                _versions(record, theirs.uplink),
+                translated if versions == {6} else None,
+            )
             if not places:
                 continue
             want = Want(
@@ -78,6 +94,12 @@ def wants(
                 peer=record.identity,
                 relay=relay.identity,
                 places=places,
+                doors=tuple(
+                    Endpoint(host=each.host, port=DOOR)
+                    for each in places
+                    if each.port == PORTS.start
+                ),
+                seats=min(each.seats for each in relay.reached),
             )
             yield mine, theirs, want
 
@@ -87,12 +109,24 @@ def _versions(record: LinkRecord, uplink: str) -> set[int]:
     return {e.family for e in record.interfaces if (e.kind, e.uplink) == ("internet", uplink)}
 
 
-def _places(relay: LinkRecord, mine: set[int], theirs: set[int]) -> tuple[Endpoint, ...]:
+def _places(
+    relay: LinkRecord, mine: set[int], theirs: set[int], translated: IPv6Network | None
+) -> tuple[Endpoint, ...]:
     """Return where this end can reach a relay; first where the other end can with the same IP.
 
     Both ends then choose the same, if they can, and the kernel passes on.
     """
-    places = [(ip_address(each.host).version, each) for each in relay.reached]
-    possible = [(version, each) for version, each in places if version in mine]
-    possible.sort(key=lambda place: (place[0] not in theirs, -place[0], place[1]))
-    return tuple(Endpoint(host=each.host, port=each.port) for _, each in possible)
+    places = [(ip_address(each.host), each.port) for each in relay.reached]
+    possible = [place for place in places if place[0].version in mine or translated is not None]
+    possible.sort(key=lambda place: (place[0].version not in theirs, -place[0].version, str(place)))
+    return tuple(
+        Endpoint(
+            host=str(
+                nat64.embed(translated, host)
+                if translated is not None and isinstance(host, IPv4Address)
+                else host
+            ),
+            port=port,
+        )
+        for host, port in possible
+    )

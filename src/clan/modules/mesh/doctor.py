@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from importlib import resources
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from clan.mesh.agent import marks
 from clan.mesh.errors import MeshError
+from clan.mesh.outside.address import is_outside
+from clan.mesh.relay.pick import PORTS
 from clan.model.finding import Finding, lasting
 from clan.model.plan import Due
 from clan.modules.mesh import keys
@@ -95,6 +98,7 @@ def diagnose(case: Case, saw: Mapping[str, Any], *, clock: float) -> list[Findin
         found.append(Finding(message=message))
     lost = [peer.name for peer in seen.peers.values() if peer.state == "lost"]
     found += _in_the_way(case, saw, lost)
+    found += _relay(case, seen)
     for name in lost:
         hint = f"if it should be there: `clan doctor {name}`"
         message = f"{case.machine} has no way to {name} now: it is off, or away"
@@ -189,6 +193,19 @@ def _map(case: Case, seen: Seen) -> Iterator[Finding]:
         yield Finding(
             message=f"the map of {name} is {seen.map_state}",
             hint=f"`clan mesh map --network {name}` shows how",
+        )
+
+
+def _relay(case: Case, seen: Seen) -> Iterator[Finding]:
+    """Say that a machine with an address outside cannot relay, as others found when they tried."""
+    public = [each for each in seen.unreached if is_outside(ip_address(each))]
+    if public:
+        yield Finding(
+            message=f"nobody outside reaches {case.machine} ({', '.join(public)}) at UDP ports "
+            f"{PORTS.start} to {PORTS.stop - 1}: it relays for nobody",
+            hint="let them in where its provider, or its router, has a firewall; others try again "
+            "by themselves",
+            wrong=False,
         )
 
 

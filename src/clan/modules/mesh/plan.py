@@ -57,6 +57,7 @@ After=clan-boot.service {leave}
 
 [Service]
 Environment=CLAN_PROGRAM={stamp}
+ExecStartPre=-{program} clock {name}
 ExecStart={program} run {name}
 Restart=always
 RestartSec=1

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 COLD = "cold"
 NUMBER = (int, float)
+TRIES = 3
+"""How often others try a place in vain before that is said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +92,8 @@ class Seen:
     uplinks: Mapping[str, bool]
     """By name: whether it works."""
     peers: Mapping[str, PeerSeen]
+    unreached: tuple[str, ...] = ()
+    """Places at which others tried to reach it as a relay, and did not, while no other is one."""
 
 
 def read_seen(value: Any) -> Seen:
@@ -111,7 +115,18 @@ def read_seen(value: Any) -> Seen:
             name: _peer(name, _record(each, "a peer"))
             for name, each in _record(said.get("peers", {}), "peers").items()
         },
+        unreached=_unreached(said.get("relay", [])),
     )
+
+
+def _unreached(listed: Any) -> tuple[str, ...]:
+    if type(listed) is not list:
+        raise _wrong("relay")
+    places = [_record(each, "a place of a relay") for each in listed]
+    if any(_of(each, "reached", bool, False) for each in places):
+        return ()
+    tried = [each for each in places if _of(each, "tried", int, 0) >= TRIES]
+    return tuple(_of(each, "host", str, "") for each in tried)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

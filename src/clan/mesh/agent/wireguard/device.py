@@ -78,6 +78,10 @@ class Wireguard(ABC):
     def read(self) -> Device:
         """Return how it is. Raises OSError."""
 
+    def peer(self, key: bytes) -> Peer | None:
+        """Return one of its peers as it is. Raises OSError."""
+        return self.read().peers.get(key)
+
     @abstractmethod
     def configure(self, *, private: bytes, port: int, mark: int) -> None:
         """Set its key, UDP port and the mark of what it sends. Raises OSError.

@@ -42,6 +42,15 @@ class InUserspace(Wireguard):
         """Ask for all it knows."""
         return _device(self._ask("get=1\n"))
 
+    def peer(self, key: bytes) -> Peer | None:
+        """Ask for all it knows, and read one: it is asked often."""
+        pairs = self._ask("get=1\n")
+        begins = [i for i, (word, _) in enumerate(pairs) if word == "public_key"]
+        for begin, end in zip(begins, [*begins[1:], len(pairs)], strict=True):
+            if pairs[begin][1] == key.hex():
+                return _device(pairs[begin:end]).peers[key]
+        return None
+
     def configure(self, *, private: bytes, port: int, mark: int) -> None:
         """Set them in one request."""
         self._ask(f"set=1\nprivate_key={private.hex()}\nlisten_port={port}\nfwmark={mark}\n")

@@ -14,15 +14,23 @@ if TYPE_CHECKING:
     from tests.lab.agents import Box
 
 
+class Chat(Talk):
+    """A talk of two machines that can be asked for their paths."""
+
+    def __init__(self, one: Box, other: Box) -> None:
+        super().__init__(one, other)
+        self.boxes = one, other
+
+
 def know_server(*boxes: Box) -> None:
     """Wait until machines have a link to the server `vps`."""
     for each in boxes:
         until(partial(each.alive, "vps"), 60)
 
 
-def reach(one: Box, other: Box, seconds: float = 30) -> Talk:
+def reach(one: Box, other: Box, seconds: float = 30) -> Chat:
     """Talk until there is an answer."""
-    talk = Talk(one, other)
+    talk = Chat(one, other)
     end = time.monotonic() + seconds
     while not talk.answered:
         talk.go(0.1)
@@ -30,7 +38,7 @@ def reach(one: Box, other: Box, seconds: float = 30) -> Talk:
     return talk
 
 
-def settles(talk: Talk, seconds: float = 90, **what: object) -> None:
+def settles(talk: Chat, seconds: float = 90, **what: object) -> None:
     """Talk until both ends have a path that lives of which all this is true, as `kind="lan"`."""
     one, other = talk.boxes
 

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import time
 from ipaddress import IPv6Address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from tests.lab.agents import CUT, PORT, Talk
 from tests.lab.spaces import Space, join
@@ -27,6 +27,8 @@ from clan.lab import image
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from tests.lab.agents import Box
 
     from bench.harness.ground import Ground
 
@@ -120,6 +122,11 @@ class Member:
         self.space.remove()
 
 
+def talking(one: Member, other: Member) -> Talk:
+    """Have two talk: of a machine, `Talk` needs its address and a socket there."""
+    return Talk(cast("Box", one), cast("Box", other))
+
+
 class Two:
     """Two machines with two cables between them."""
 
@@ -128,7 +135,7 @@ class Two:
 
     def gap(self) -> float:
         """Cut the cable in use under 50 datagrams a second; return the longest silence."""
-        with contextlib.closing(Talk(self.one, self.other)) as talk:
+        with contextlib.closing(talking(self.one, self.other)) as talk:
             end = time.monotonic() + 60
             while len(talk.answered) < 100:
                 talk.go(0.5)
@@ -333,7 +340,7 @@ def derp(ground: Ground) -> Iterator[Two]:
             each.space.run(f"ethtool -K eth0 {OFFLOADS}")
         server.start()
         server.join(made.one, made.other)
-        with contextlib.closing(Talk(made.one, made.other)) as talk:
+        with contextlib.closing(talking(made.one, made.other)) as talk:
             end = time.monotonic() + 60
             while not talk.answered:
                 talk.go(0.5)

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from clan.machine.system import StepError
+from clan.mesh.agent.reach import way
 from clan.mesh.exchange import Called
 from clan.mesh.link import Kind
 from clan.mesh.pair import Mode
@@ -112,7 +113,9 @@ class Relayed:
         for link, endpoint in relaying.ready:
             self._interfaces.look(link, endpoint)
         called: list[Event] = [Called(peer=name, at=now) for name in relaying.called]
-        awake = {name for name, pair in pairs.items() if pair.mode is not Mode.COLD}
+        awake = {
+            name for name, pair in pairs.items() if pair.mode is not Mode.COLD or way(pair, now)
+        }
         relaying.keep(awake | set(relaying.called))
         relaying.ready.clear()
         relaying.called.clear()

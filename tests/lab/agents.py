@@ -16,7 +16,7 @@ import threading
 import time
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import pytest
 from tests.lab.links import until
@@ -291,8 +291,12 @@ class Speaker(Protocol):
 class Talk:
     """A datagram every 20 ms from one stable address to another, and back."""
 
+    open: ClassVar[set[Talk]] = set()
+    """Those that were not closed; after a test that failed in the middle, somebody has to."""
+
     def __init__(self, one: Speaker, other: Speaker) -> None:
         self.one, self.other = one.udp(0), other.udp()
+        self.open.add(self)
         self.to = (str(other.address), PORT)
         self.sent: dict[int, float] = {}
         self.answered: dict[int, float] = {}
@@ -301,6 +305,7 @@ class Talk:
     def close(self) -> None:
         self.one.close()
         self.other.close()
+        self.open.discard(self)
 
     def go(self, seconds: float) -> None:
         end = time.monotonic() + seconds

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
+from tests.lab.agents import Talk
 from tests.lab.internet import Town
 
 from clan.errors import LabError
@@ -46,6 +47,13 @@ def lab_ready() -> None:
         process = rest.partition("-")[0]
         if prefix == _PREFIX and process.isdecimal() and not Path("/proc", process).exists():
             down(name)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown() -> None:
+    """End what a test that failed left going on, before its fixtures are taken away."""
+    for talk in list(Talk.open):
+        talk.close()
 
 
 @pytest.fixture

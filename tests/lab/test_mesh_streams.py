@@ -19,7 +19,6 @@ from clan.mesh.tls.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.lab
 
@@ -61,9 +60,9 @@ class Walled:
 
 
 @pytest.fixture
-def walled(lab_ready: None, tmp_path: Path) -> Iterator[Walled]:
+def walled(lab_ready: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walled]:
     del lab_ready
-    town = Town(tmp_path)
+    town = Town(tmp_path_factory.mktemp("walled"))
     try:
         yield Walled(town)
     finally:

@@ -156,10 +156,12 @@ class Box:
 
     def _kill_daemons(self) -> None:
         for each in self.daemons.iterdir():
-            if each.name != "log":
-                until(each.read_text)  # it may have been started just now
+            if each.name == "log":
+                continue
+            with contextlib.suppress(FileNotFoundError):  # it has just been stopped
+                number = until(each.read_text)  # it may have been started just now
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(each.read_text()), 9)
+                    os.kill(int(number), 9)
                 each.unlink()
 
     def ask(self, asked: str = "status", **more: object) -> dict[str, Any]:

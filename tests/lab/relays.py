@@ -30,7 +30,7 @@ from clan.mesh.chart.accept import Held
 from clan.mesh.chart.content import Content
 from clan.mesh.chart.links import LinkRecord, Reached
 from clan.mesh.link import Endpoint, Kind, LinkId, Slot
-from clan.mesh.relay.pick import PORTS
+from clan.mesh.relay.ports import PORTS
 from clan.mesh.relay.relaying import Around, Relaying
 from clan.mesh.slots import Own
 

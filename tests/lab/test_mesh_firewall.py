@@ -18,7 +18,7 @@ from clan.mesh.agent.firewall import GROUP, Entry, Guard
 from clan.mesh.agent.kernel import TUN, Kernel
 from clan.mesh.agent.nflog import FirstPackets
 from clan.mesh.agent.rtnetlink import UNREACHABLE, Route
-from clan.mesh.relay.message import PORT
+from clan.mesh.relay.ports import PORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -48,7 +48,7 @@ def test_on_a_lan_without_internet_or_admin_they_talk_also_after_a_reboot(town: 
     admin.stop()
     desk.reboot()
     nas.reboot()
-    until(lambda: desk.links("nas"), 60)
+    until(lambda: desk.links("nas") and nas.links("desk"), 60)
     assert talks(desk, nas)
     assert lives(nas, desk)["kind"] == "lan"
 

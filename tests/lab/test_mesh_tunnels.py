@@ -77,9 +77,13 @@ def test_yggdrasil_carries_the_mesh_while_nothing_else_does_and_never_the_revers
     with yggdrasil(desk, []), yggdrasil(laptop, [addresses["desk"]]) as overlay:
         until(lambda: any(addresses["desk"] in each for each in peered(overlay)))
         meet(boxes, addresses)
-        until(lambda: desk.alive("laptop") >= 2 and laptop.alive("desk") >= 2, 60)
         talk = Talk(laptop, desk)
-        talk.go(1)
+
+        def both_live() -> bool:
+            talk.go(0.5)
+            return desk.alive("laptop") >= 2 and laptop.alive("desk") >= 2
+
+        until(both_live, 60)
         assert lives(laptop, desk)["kind"] == "internet"
         # A way by the mesh itself, as a name in /etc/hosts would have it.
         with laptop.space.inside():

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from clan.mesh.link import Endpoint
 from clan.mesh.relay import desk
 from clan.mesh.relay.desk import LIFE, TOKEN_FOR, Asked, Desk, Post, Side, State
-from clan.mesh.relay.message import SEATS, Answer, Ask, Call, Outcome
-from clan.mesh.relay.pick import DOOR, PORTS
+from clan.mesh.relay.message import Answer, Ask, Call, Outcome
+from clan.mesh.relay.ports import DOOR, PORTS, SEATS
 from clan.mesh.relay.table import Told, ruleset
 
 RELAY = b"r" * 32

@@ -27,7 +27,7 @@ from clan.machine import firewalls
 from clan.machine.system import run
 from clan.mesh.agent import marks, netlink
 from clan.mesh.agent.netlink import Netlink, attributes
-from clan.mesh.relay.message import PORT
+from clan.mesh.relay.ports import PORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -22,7 +22,8 @@ from clan.mesh.link import Endpoint, Kind
 from clan.mesh.outside import seam
 from clan.mesh.outside.address import is_outside
 from clan.mesh.outside.seam import Door
-from clan.mesh.relay.pick import FEW, PORTS
+from clan.mesh.relay.pick import FEW
+from clan.mesh.relay.ports import PORTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Mapping

@@ -16,8 +16,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from clan.mesh.relay.message import SEATS, TOKEN, Answer, Ask, Call, Outcome
-from clan.mesh.relay.pick import DOOR
+from clan.mesh.relay.message import TOKEN, Answer, Ask, Call, Outcome
+from clan.mesh.relay.ports import DOOR, SEATS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

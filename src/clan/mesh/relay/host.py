@@ -23,7 +23,7 @@ from clan.mesh.link import Endpoint
 from clan.mesh.relay import desk, table
 from clan.mesh.relay.desk import Asked, Desk, Flow, Leg, Post, State
 from clan.mesh.relay.nat import Nat
-from clan.mesh.relay.pick import DOOR, PORTS
+from clan.mesh.relay.ports import DOOR, PORTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -26,6 +26,7 @@ from clan.mesh.chart import signed
 from clan.mesh.chart.canonical import base64_of, check, decode, encode
 from clan.mesh.errors import MeshError
 from clan.mesh.identity import SIZE
+from clan.mesh.relay.ports import SEATS
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
@@ -37,15 +38,11 @@ if TYPE_CHECKING:
 MAGIC = bytes.fromhex("c1a9be11c0de0001")
 """No datagram of WireGuard, which begin with a byte from 1 to 4, begins so."""
 PURPOSE = "relay"
-PORT = 46743
-"""The UDP port of members' stable addresses for what is said by the mesh itself."""
 LARGEST = 1024
 """Bytes of a body."""
 TOKEN = 24
 """Bytes of a token, or of what is tried."""
 HIGHEST = (1 << 63) - 1
-SEATS = 64
-"""Ports on which one relay passes on."""
 
 
 class Outcome(enum.StrEnum):

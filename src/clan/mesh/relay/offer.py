@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from clan.mesh.link import Endpoint
 from clan.mesh.relay.message import Try
-from clan.mesh.relay.pick import PORTS
+from clan.mesh.relay.ports import PORTS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -8,17 +8,13 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from clan.mesh.relay.message import SEATS
+from clan.mesh.relay.ports import SEATS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from clan.mesh.relay.desk import Side
 
-PORTS = range(23600, 23600 + SEATS)
-"""UDP ports of a relay; the only ones that a firewall in front of one has to let in."""
-DOOR = 443
-"""A UDP port of a relay that stands for any seat, for who gets out by few others: QUIC's."""
 FEW = 4
 """Seats of a relay behind a router that was asked to lead there: it has other things to do. A seat
 is enough for any number of pairs of which no two share an interface."""

@@ -24,8 +24,9 @@ from clan.mesh.link import Endpoint, Kind, LinkId
 from clan.mesh.relay import message, offer, post, seat, table
 from clan.mesh.relay.desk import Asked
 from clan.mesh.relay.host import Host
-from clan.mesh.relay.message import PORT, SEATS, Answer, Ask, Call, Tried, Try
-from clan.mesh.relay.pick import DOOR, FEW, PORTS
+from clan.mesh.relay.message import Answer, Ask, Call, Tried, Try
+from clan.mesh.relay.pick import FEW
+from clan.mesh.relay.ports import DOOR, PORT, PORTS, SEATS
 from clan.mesh.relay.wish import Clan, wants
 
 if TYPE_CHECKING:

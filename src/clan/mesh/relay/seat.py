@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from clan.mesh.link import Endpoint, LinkId
-from clan.mesh.relay.message import SEATS, Answer, Ask, Outcome
+from clan.mesh.relay.message import Answer, Ask, Outcome
 from clan.mesh.relay.pick import first_seat
+from clan.mesh.relay.ports import SEATS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

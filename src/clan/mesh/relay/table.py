@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from clan.mesh.relay.message import MAGIC
-from clan.mesh.relay.pick import DOOR, PORTS
+from clan.mesh.relay.ports import DOOR, PORTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from clan.mesh import nat64
 from clan.mesh.link import Endpoint, LinkId
-from clan.mesh.relay.pick import DOOR, PORTS, of_pair
+from clan.mesh.relay.pick import of_pair
+from clan.mesh.relay.ports import DOOR, PORTS
 from clan.mesh.relay.seat import Want
 from clan.mesh.slots import RANKS
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from clan.mesh.agent import marks
 from clan.mesh.errors import MeshError
 from clan.mesh.outside.address import is_outside
-from clan.mesh.relay.pick import PORTS
+from clan.mesh.relay.ports import PORTS
 from clan.model.finding import Finding, lasting
 from clan.model.plan import Due
 from clan.modules.mesh import keys

@@ -258,6 +258,35 @@ def test_who_talks_is_told_with_the_first_packet_and_not_with_the_next(two: Two)
     first.close()
 
 
+def test_who_is_heard_from_is_told_if_it_came_by_the_mesh(two: Two) -> None:
+    join(two.member, "mesh0", two.stranger, "mesh0")  # a cable stands for the link
+    two.stranger.run(f"ip addr add {FAR}/128 dev lo")
+    two.member.run("ip addr add fe80::1/64 dev mesh0")
+    two.stranger.run(f"ip route add {OWN}/128 via fe80::1 dev mesh0 src {FAR}")
+    two.guard(Guard(prefix=PREFIX, interfaces=("mesh0",), peers=(FAR,)))  # type: ignore[arg-type]
+    with two.member.inside():
+        first = FirstPackets(GROUP)
+
+    def told() -> set[IPv4Address | IPv6Address]:
+        select.select([first], [], [], 0.3)
+        return set(first.addresses()) - {OWN}
+
+    with (
+        hears(two.member, socket.AF_INET6, str(OWN), 9) as heard,
+        two.stranger.inside(),
+        socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sender,
+    ):
+        sender.sendto(b"x", (str(OWN), PORT))  # agents among themselves
+        assert told() == set()
+        sender.sendto(b"x", (str(OWN), 9))
+        assert got(heard)
+        assert told() == {FAR}
+        sender.sendto(b"x", (str(OWN), 9))
+        assert got(heard)
+        assert told() == set()
+    first.close()
+
+
 def test_a_table_that_others_flush_is_missed(two: Two) -> None:
     with two.member.inside():
         watch = firewall.Watch()

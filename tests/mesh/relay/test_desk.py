@@ -111,6 +111,16 @@ def test_a_token_ends() -> None:
         assert answers(DESK.take(State(), right, now)[1])[0].outcome is outcome
 
 
+def test_who_is_registered_from_there_needs_no_token() -> None:
+    state, _ = register(State(), asked("a", "b"))
+    state, said = DESK.take(state, asked("a", "b", serial=2), 9)
+    assert answers(said)[0].outcome is Outcome.WAITING
+    assert state.flows[0].legs[0].at == 9
+    moved = [asked("a", "b", serial=3, port=4001), asked("a", "b", serial=3, door=True)]
+    for each in (*moved, replace(asked("a", "b", serial=3), local="203.0.113.3")):
+        assert answers(DESK.take(state, each, 9)[1])[0].outcome is Outcome.TOKEN
+
+
 def test_a_serial_counts_once() -> None:
     state, _ = register(State(), asked("a", "b", serial=5))
     state, _ = register(state, asked("a", "b", serial=6, port=4001))

@@ -5,7 +5,8 @@ that share a side have different seats, as they could not be told apart. A side'
 datagrams come from, and which address of this relay they come to.
 
 A registration is signed, but whoever saw it can send it again. So it has to carry a token that this
-relay gave for the very place that it comes from, and a serial that is higher than the last.
+relay gave for the very place that it comes from, unless it is registered from there already, and a
+serial that is higher than the last.
 """
 
 from __future__ import annotations
@@ -147,12 +148,9 @@ class Desk:
             return state, [_answer(asked, Outcome.FULL, asked.seat)]
         if flow.seat != asked.seat or ask.seat != asked.seat:
             return state, [_answer(asked, Outcome.SEAT, flow.seat)]
-        token = self._token(asked, now)
-        if not any(
-            hmac.compare_digest(ask.token, each) for each in (token, self._token(asked, now, 1))
-        ):
-            return state, [_answer(asked, Outcome.TOKEN, flow.seat, token)]
         known = flow.leg(side)
+        if not _is_where_it_was(known, asked) and not self._shows_token(asked, now):
+            return state, [_answer(asked, Outcome.TOKEN, flow.seat, self._token(asked, now))]
         if known is not None and ask.serial <= known.serial:
             return state, self._again(asked, flow, known)
         if ask.leaves:
@@ -196,6 +194,10 @@ class Desk:
 
     def _may(self, one: bytes, other: bytes) -> bool:
         return one != other and self.own not in {one, other} and self.joins(one, other)
+
+    def _shows_token(self, asked: Asked, now: float) -> bool:
+        good = (self._token(asked, now, ago) for ago in (0, 1))
+        return any(hmac.compare_digest(asked.ask.token, each) for each in good)
 
     def _token(self, asked: Asked, now: float, ago: int = 0) -> bytes:
         words = (
@@ -243,6 +245,12 @@ def count(
 def _is_stopped(seen: tuple[int, int]) -> bool:
     came, left = seen
     return came >= BLOCKED_AFTER and not left
+
+
+def _is_where_it_was(known: Leg | None, asked: Asked) -> bool:
+    """Whether who asks is registered already from the very place: then that was shown."""
+    here = (asked.source, asked.local, asked.port)
+    return known is not None and (known.endpoint, known.local, known.port) == here
 
 
 def _new(state: State, sides: tuple[Side, Side], asked: Asked, now: float) -> Flow | None:

@@ -19,8 +19,8 @@ from clan.mesh.relay.ports import SEATS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-REFRESH = 60.0
-"""Seconds between two registrations of a link that is relayed."""
+REFRESH = 150.0
+"""Seconds between two registrations of a link that is relayed: well before the relay forgets it."""
 FIRST, LAST = 0.2, 5.0
 """Seconds until an ask that is not answered is repeated, at first and at most; each is double."""
 CALL_EVERY = 5.0

@@ -7,7 +7,7 @@ import json
 import subprocess
 from dataclasses import replace
 from ipaddress import IPv6Address, ip_address, ip_interface, ip_network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tests.lab.agents import Box, Talk, content, meet
 from tests.lab.internet import Town
@@ -31,8 +31,6 @@ SECONDS = 5
 """Of a transfer."""
 OFFLOADS = "tso off gso off gro off tx-udp-segmentation off"
 """What makes 1500-byte frames of those on a cable, for ethtool."""
-STATIC = 4
-"""Who made a route, by the kernel's number: an admin."""
 WIDEST = 1420
 """Bytes of the longest packet inside a link over Ethernet."""
 PORT = 51999
@@ -55,12 +53,12 @@ def carried(one: Space, other: Space, address: str, amount: str = f"-t {SECONDS}
         raise BenchError(f"iperf3 measured nothing: {done.stdout[-200:]}") from None
 
 
-class Plain:
-    """Two machines whose agents run, with a WireGuard beside them that is nobody's."""
+class Pair(NamedTuple):
+    """Two machines, and the second's address in their tunnel."""
 
-    def __init__(self, one: Box, other: Box, ends: tuple[End, End]) -> None:
-        self.one, self.other = one, other
-        self.stable, self.plain = str(other.address), str(ends[1].stable)
+    one: Space
+    other: Space
+    address: str
 
 
 def throughput(ground: Ground) -> Measure:
@@ -70,22 +68,17 @@ def throughput(ground: Ground) -> Measure:
 
     def measure() -> Sample:
         turn[0] += 1
-        sides = [("mesh", at.stable), ("WireGuard", at.plain)]
         # Whoever is second finds a warmer computer.
-        of = {
-            name: carried(at.one.space, at.other.space, address)
-            for name, address in (sides if turn[0] % 2 else sides[::-1])
-        }
-        return Sample(
-            value=of["WireGuard"] / of["mesh"], seconds={name: of[name] for name, _ in sides}
-        )
+        order = list(at) if turn[0] % 2 else list(at)[::-1]
+        of = {name: carried(*at[name]) for name in order}
+        return Sample(value=of["WireGuard"] / of["mesh"], seconds={name: of[name] for name in at})
 
     return measure
 
 
 @contextlib.contextmanager
-def plain(ground: Ground) -> Iterator[Plain]:
-    """Make two machines on one LAN, each with 30 peers, and a plain WireGuard between them."""
+def plain(ground: Ground) -> Iterator[dict[str, Pair]]:
+    """Make two machines on a LAN, each with 30 peers, and two with a WireGuard and no clan."""
     ground.report("a WireGuard without clan beside the mesh")
     with contextlib.ExitStack() as stack:
         town = Town(ground.folder / "plain")
@@ -103,31 +96,40 @@ def plain(ground: Ground) -> Iterator[Plain]:
         everyone = tuple(sorted((*said.machines, *others), key=lambda each: each.name))
         for each in boxes:
             each.take(signed(replace(said, machines=everyone), after=[first]))
-        ends = stack.enter_context(beside(boxes))
+        ends = stack.enter_context(beside())
         with contextlib.closing(Talk(boxes[0], boxes[1])) as talk:
             while not all(map(widest, boxes, ("laptop", "desk"))):
                 talk.go(1)
-        yield Plain(boxes[0], boxes[1], ends)
+        yield {
+            "mesh": Pair(boxes[0].space, boxes[1].space, str(boxes[1].address)),
+            "WireGuard": Pair(ends[0].space, ends[1].space, str(ends[1].stable)),
+        }
 
 
 @contextlib.contextmanager
-def beside(boxes: list[Box]) -> Iterator[tuple[End, End]]:
-    """Lay the plain WireGuard, with the mesh's MTU, as many peers, and the same addresses."""
-    ends = []
-    try:
-        for host, each in enumerate(boxes, 1):
-            with each.space.inside():
+def beside() -> Iterator[tuple[End, End]]:
+    """Lay a WireGuard between two machines, with the mesh's MTU and as many peers."""
+    ends = list[End]()
+    with contextlib.ExitStack() as stack:
+        spaces = [Space() for _ in range(2)]
+        for each in spaces:
+            stack.callback(each.remove)
+        join(spaces[0], "eth0", spaces[1], "eth0")
+        for host, space in enumerate(spaces, 1):
+            space.run(f"ethtool -K eth0 {OFFLOADS}")
+            with space.inside():
                 kernel = Kernel()
             end = End(
-                space=each.space,
+                space=space,
                 kernel=kernel,
                 uplink="eth0",
-                outer=outside(each.space),
+                outer=outside(space),
                 private=private(),
                 inner=IPv6Address(f"fe80::{host}"),
                 stable=IPv6Address(f"fdcc::{host}"),
             )
             ends.append(end)
+            stack.callback(end.stop_daemon)
             end.start()
             end.configure()
             kernel.set_mtu(end.index, WIDEST)
@@ -140,12 +142,8 @@ def beside(boxes: list[Box]) -> Iterator[tuple[End, End]]:
             there = Endpoint(far.outer.address, PORT, zone)
             end.wireguard.change([*others, Change(key=far.public, endpoint=there)])
             to = ip_network(far.stable)
-            # By a protocol that is not the mesh's: the agent would take it away.
-            end.kernel.set_route(Route(to=to, index=end.index, source=end.stable, protocol=STATIC))
+            end.kernel.set_route(Route(to=to, index=end.index, source=end.stable))
         yield ends[0], ends[1]
-    finally:
-        for end in ends:
-            end.stop_daemon()
 
 
 def outside(space: Space) -> Endpoint:

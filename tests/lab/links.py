@@ -77,8 +77,12 @@ class End:
         sock.unlink(missing_ok=True)
         with self.space.inside():
             words = [str(program), "--foreground", self.name]
+            # A session of its own, as a unit has: the scheduler shares processors among sessions.
             self.daemon = subprocess.Popen(
-                words, env={"LOG_LEVEL": "error"}, stderr=subprocess.DEVNULL
+                words,
+                env={"LOG_LEVEL": "error"},
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
             )
         until(sock.is_socket)
 

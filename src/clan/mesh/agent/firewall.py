@@ -92,7 +92,7 @@ def ruleset(guard: Guard) -> str:
     ranges += [("ip6", guard.ways)] if guard.ways else []
     own = ", ".join(f'"{name}"' for name in guard.interfaces)
     families = [(6, "ip6"), *([(4, "ip")] if guard.alias else [])]
-    inside = ['iifname "lo" accept', *([f"iifname {{ {own} }} goto inbound"] if own else [])]
+    inside = [*([f"iifname {{ {own} }} goto inbound"] if own else []), 'iifname "lo" accept']
     foreign = [
         f"{family} {end} {network} drop" for family, network in ranges for end in ("saddr", "daddr")
     ]
@@ -104,9 +104,9 @@ def ruleset(guard: Guard) -> str:
     go, come = _over_members(guard)
     none = [f"{family} daddr {network} drop" for family, network in ranges]
     carried = [f"{_sent_by(each)} {drop}" for each in guard.carriers for drop in none]
-    sent = [f"{ip} daddr @peers{v} {ip} daddr != @heard{v} jump sent" for v, ip in families]
-    came = [f"{ip} saddr @peers{v} {ip} saddr != @heard{v} jump came" for v, ip in families]
     told = f"ip6 daddr {guard.prefix} udp dport {PORT} accept"
+    sent = [*_heard("daddr", families), told, *_unheard("daddr", families, "sent")]
+    came = [*_heard("saddr", families), told, *_unheard("saddr", families, "came")]
     output = [f"meta mark {guard.over.mark:#x} goto outer"] if guard.over else []
     output += [f"{near} jump outbound" for near in _near(ranges, "daddr")]
     forward = [f"iifname {{ {own} }} goto onward", f"oifname {{ {own} }} drop"] if own else []
@@ -119,10 +119,10 @@ def ruleset(guard: Guard) -> str:
             *(line for version, _ in families for line in _sets(version, guard.peers)),
             *_report("sent", "daddr", families),
             *_report("came", "saddr", families),
-            *_chain("inbound", [*come, told, *came]),
+            *_chain("inbound", [*come, *came]),
             *_chain("bound", [*inside, *foreign]),
             *_chain("outer", [*go, *none]),
-            *_chain("outbound", [f"{_OURS} goto outer", *carried, told, *sent]),
+            *_chain("outbound", [f"{_OURS} goto outer", *carried, *sent]),
             *_chain("onward", onward),
             *_hooked("raw", "prerouting priority -310", raw),
             *_hooked("output", "output priority -150", output),
@@ -139,8 +139,22 @@ def _near(ranges: Iterable[tuple[str, IPv4Network | IPv6Network]], end: str) -> 
     It is the first byte of the address, wherever that is in the version of IP that the packet may
     be of: the kernel compares it in no time, and each rule that follows looks closer.
     """
-    bytes_ = {(_AT[family, end], network.network_address.packed[0]) for family, network in ranges}
-    return [f"@nh,{at},8 {byte:#x}" for at, byte in sorted(bytes_)]
+    found = {(_AT[family, end], _number(network, 1)) for family, network in ranges}
+    return [f"@nh,{at},8 {byte}" for at, byte in sorted(found)]
+
+
+def _number(network: IPv4Network | IPv6Network, size: int) -> str:
+    """Return the first bytes of a network's addresses as nft writes them."""
+    return f"{int.from_bytes(network.network_address.packed[:size], 'big'):#x}"
+
+
+def _heard(end: str, families: Iterable[tuple[int, str]]) -> list[str]:
+    """Accept what was reported a moment ago: most packets are, and come no further."""
+    return [f"{ip} {end} @heard{version} accept" for version, ip in families]
+
+
+def _unheard(end: str, families: Iterable[tuple[int, str]], chain: str) -> list[str]:
+    return [f"{ip} {end} @peers{version} jump {chain}" for version, ip in families]
 
 
 def _sent_by(carrier: Carrier) -> str:
@@ -153,11 +167,12 @@ def _over_members(guard: Guard) -> tuple[list[str], list[str]]:
     """Return what may go out and come in by ways over members: one WireGuard's datagrams."""
     go, come = [], []
     if guard.ways is not None:
+        near = f"@nh,{_AT['ip6', 'daddr']},32 {_number(guard.ways, 4)}"
         if guard.over is not None:
             go.append(f"meta mark {guard.over.mark:#x} ip6 daddr {guard.ways} accept")
             go.append(f"meta mark {guard.over.mark:#x} drop")
-            come.append(f"ip6 daddr {guard.ways} udp dport {guard.over.port} accept")
-        come.append(f"ip6 daddr {guard.ways} drop")
+            come.append(f"{near} ip6 daddr {guard.ways} udp dport {guard.over.port} accept")
+        come.append(f"{near} ip6 daddr {guard.ways} drop")
     return go, come
 
 

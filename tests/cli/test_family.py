@@ -220,6 +220,55 @@ def test_every_fault_is_printed_with_its_line(family: Run, home: Path) -> None:
     assert [fault["key"][-1] for fault in json.loads(told.out)["faults"]] == [0, 1]
 
 
+def test_it_is_said_what_a_firewall_in_front_has_to_let_in(clan: Run, home: Path) -> None:
+    (home / "clan.toml").write_text("""\
+[machines.berlin.deploy]
+targetHost = "root@203.0.113.5"
+[machines.nas.deploy]
+targetHost = "root@192.168.1.5"
+[machines.oslo]
+[instances.mesh.roles.member]
+tags = ["all"]
+[instances.mesh.roles.member.machines.nas.settings]
+addresses = ["nas.lan"]
+[instances.mesh.roles.member.machines.oslo.settings]
+addresses = ["oslo.example.org"]
+tls = true
+[instances.wireguard.roles.controller.machines.berlin.settings]
+endpoint = "vpn.example.org"
+""")
+    shown = clan("check").out.splitlines()
+    assert [" ".join(line.split()) for line in shown[-4:]] == [
+        "berlin UDP 443, 23600-23663 mesh to relay",
+        "berlin UDP 51820 wireguard to be called",
+        "oslo UDP 443, 23600-23663 mesh to relay",
+        "oslo TCP 443 mesh for streams",
+    ]
+    told = json.loads(clan("check", "--json").out)["openings"]
+    assert [each["ports"] for each in told][:2] == [[[443, 443], [23600, 23663]], [[51820, 51820]]]
+
+
+def test_a_module_that_crashes_at_that_is_a_fault(clan: Run, home: Path) -> None:
+    (home / "modules").mkdir()
+    (home / "modules/pigeon.py").write_text("""\
+from clan.model.module import Module, Role
+
+class Pigeon(Module):
+    name, description = "pigeon", "Birds."
+    roles = {"default": Role(description="Has some.")}
+
+    def openings(self, instance, clan):
+        yield 1 / 0
+
+module = Pigeon
+""")
+    (home / "clan.toml").write_text("[instances.pigeon]\n")
+    told = clan("check")
+    assert told.code == 3
+    assert "clan.toml:1: instances.pigeon: " in told.err
+    assert "openings() crashed: ZeroDivisionError" in told.err
+
+
 def test_a_faulty_file_can_be_mended_by_an_edit(family: Run, home: Path) -> None:
     file = home / "clan.toml"
     file.write_text(file.read_text() + '\n[machines."10"]\n')

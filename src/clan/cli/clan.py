@@ -195,13 +195,15 @@ def count(number: int, noun: str) -> str:
 def check(option: str | None, *, as_json: bool) -> None:
     """Say everything that is wrong with the clan's file, or that all is well.
 
-    Exits with 3 when there is a fault. Warnings are no faults.
+    It shows, too, what a firewall in front of machines, such as a provider's, has to let in. Exits
+    with 3 when there is a fault. Warnings are no faults.
     """
     from clan.inventory.open import open_clan
 
     try:
         clan = open_clan(context.clan_file(option))
         context.generators(option, clan)
+        openings = context.openings(option, clan)
     except InventoryError as error:
         if as_json:
             faults = [fault_json(fault) for fault in error.faults]
@@ -214,7 +216,18 @@ def check(option: str | None, *, as_json: bool) -> None:
         warnings += [{"message": message} for message in left_over]
         counts = {"machines": len(clan.machines), "instances": len(clan.instances)}
         counts["networks"] = len(clan.networks())
-        say_json({"ok": True, "faults": [], "warnings": warnings, "counts": counts})
+        opened = [
+            {
+                "machine": opening.machine,
+                "instance": instance,
+                "protocol": opening.protocol,
+                "ports": [[each.start, each.stop - 1] for each in opening.ports],
+                "purpose": opening.purpose,
+            }
+            for instance, opening in openings
+        ]
+        told = {"ok": True, "faults": [], "warnings": warnings, "counts": counts}
+        say_json({**told, "openings": opened})
         return
     context.show_warnings(clan.warnings)
     for message in left_over:
@@ -228,6 +241,11 @@ def check(option: str | None, *, as_json: bool) -> None:
         )
     )
     say(f"All is well with {clan.meta.name}: {counted}.")
+    if openings:
+        rows = [(each.machine, str(each), instance, each.purpose) for instance, each in openings]
+        columns = ("Machine", "Let in", "Instance", "What for")
+        say("\nA firewall in front of a machine, such as its provider's, has to let in:\n")
+        say(table(columns, rows, width=terminal_width() or USUAL_WIDTH))
 
 
 def unclaimed_vars(clan: Clan) -> list[str]:

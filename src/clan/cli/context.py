@@ -7,14 +7,18 @@ one. Warnings go to standard error, once.
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clan.inventory.find import find_clan
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from clan.errors import Fault
     from clan.model.clan import Clan
+    from clan.model.module import Opening
     from clan.vars.graph import Graph
 
 
@@ -34,11 +38,30 @@ def load_clan(option: str | None) -> Clan:
 
 def generators(option: str | None, clan: Clan) -> Graph:
     """Ask the clan's modules for their generators. InventoryError has all faults, with lines."""
-    from clan.errors import InventoryError
     from clan.vars.graph import graph
 
-    try:
+    with _lines(option):
         return graph(clan)
+
+
+def openings(option: str | None, clan: Clan) -> list[tuple[str, Opening]]:
+    """Ask them what is to be let in to machines, by machine, each with its instance's name.
+
+    InventoryError has all faults, with lines.
+    """
+    from clan.inventory.openings import openings as ask
+
+    with _lines(option):
+        return ask(clan)
+
+
+@contextmanager
+def _lines(option: str | None) -> Iterator[None]:
+    """Add to the faults of an InventoryError the lines of the clan's file."""
+    from clan.errors import InventoryError
+
+    try:
+        yield
     except InventoryError as error:
         from clan.inventory.locate import located
         from clan.inventory.source import read_source

@@ -78,6 +78,24 @@ class Role:
     most: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """What others have to reach a machine by, whatever stands in front of it.
+
+    `ports` are of `protocol`, `udp` or `tcp`; `purpose` is in a few words.
+    """
+
+    machine: str
+    protocol: str
+    ports: tuple[range, ...]
+    purpose: str
+
+    def __str__(self) -> str:
+        """Return them as a provider's page takes them: `UDP 443, 23600-23663`."""
+        listed = (f"{p.start}-{p.stop - 1}" if len(p) > 1 else str(p.start) for p in self.ports)
+        return f"{self.protocol.upper()} {', '.join(listed)}"
+
+
 class Values(Protocol):
     """The clan's public vars, to read."""
 
@@ -103,6 +121,11 @@ class Module(ABC):
         """Return what the instance gives to the rest of the clan. `clan.exports` is empty."""
         del instance, clan
         return Exports()
+
+    def openings(self, instance: Instance, clan: Clan) -> Iterable[Opening]:
+        """Yield what a firewall that no machine rules, such as a provider's, has to let in."""
+        del instance, clan
+        return ()
 
     def generators(self, instance: Instance, clan: Clan) -> Iterable[Generator]:
         """Yield how the values that this use needs are made."""

@@ -20,8 +20,10 @@ from ipaddress import IPv4Network, ip_address
 from typing import TYPE_CHECKING, ClassVar
 
 from clan.errors import Fault
+from clan.mesh.outside.address import is_outside
+from clan.mesh.relay.ports import DOOR, PORTS
 from clan.model.exports import Exports, Networking, Peer
-from clan.model.module import Module, Role
+from clan.model.module import Module, Opening, Role
 from clan.modules.mesh import keys
 from clan.modules.mesh.settings import MemberSettings, MeshSettings, domain_of, parsed
 
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
 MEMBER = "member"
 MOST_TAGS = 64
+STREAMS = 443
+"""The TCP port of streams unless it is set."""
 
 
 class MeshModule(Module):
@@ -77,6 +81,20 @@ class MeshModule(Module):
             )
         )
 
+    def openings(self, instance: Instance, clan: Clan) -> Iterator[Opening]:
+        """Yield the ports of those that relay if they are reached, and of those with streams."""
+        for machine, member in instance.members[MEMBER].items():
+            settings = MemberSettings.of(member)
+            target = clan.machines[machine].target_host
+            hosts = [parsed(each).host for each in settings.addresses]
+            if any(map(_is_outside, [*hosts, *([target.host] if target else [])])):
+                seats = (range(DOOR, DOOR + 1), PORTS)
+                yield Opening(machine=machine, protocol="udp", ports=seats, purpose="to relay")
+            if settings.tls and settings.tls_web is None:
+                port = settings.tls_port or STREAMS
+                ports = (range(port, port + 1),)
+                yield Opening(machine=machine, protocol="tcp", ports=ports, purpose="for streams")
+
     def generators(self, instance: Instance, clan: Clan) -> Iterator[Generator]:
         """Yield the root's key, and each member's identity and address."""
         del clan
@@ -93,6 +111,14 @@ class MeshModule(Module):
 
         del role
         return resources(machine, instance, clan, values)
+
+
+def _is_outside(host: str) -> bool:
+    """Whether somebody outside can send there, as far as the text says; a name is not looked up."""
+    try:
+        return is_outside(ip_address(host))
+    except ValueError:
+        return "." in host.rstrip(".") and not host.rstrip(".").endswith((".local", ".lan"))
 
 
 def _addresses(instance: Instance) -> Iterator[Fault]:

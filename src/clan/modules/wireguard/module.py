@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, ClassVar
 from clan.errors import Fault, did_you_mean
 from clan.machine.wireguard.carriers import TELLING
 from clan.model.exports import Exports, Networking, Peer
-from clan.model.module import Module, Role
+from clan.model.module import Module, Opening, Role
 from clan.modules.wireguard.addresses import base, subnet, suffix
 from clan.modules.wireguard.settings import (
     ControllerSettings,
@@ -90,6 +90,14 @@ class WireguardModule(Module):
                 settings={"interface": instance.name},
             )
         )
+
+    def openings(self, instance: Instance, clan: Clan) -> Iterator[Opening]:
+        """Yield the port of each controller."""
+        del clan
+        for machine, member in instance.members["controller"].items():
+            port = ControllerSettings.of(member).port
+            ports = (range(port, port + 1),)
+            yield Opening(machine=machine, protocol="udp", ports=ports, purpose="to be called")
 
     def generators(self, instance: Instance, clan: Clan) -> Iterator[Generator]:
         """Yield each member's key pair."""

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from tests.modules.test_mesh_seen import link, pair, said
 
 from clan.cli import mesh_status
 from clan.cli.output import columns_of
 from clan.modules.mesh.seen import Seen, read_seen
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.conftest import Run
 
 LONG = "a-machine-with-a-name"
 WHY = "it answers 12 ms sooner than internet IPv4 by wlan0 and has not been lost for an hour"
@@ -68,10 +75,27 @@ def test_all_machines_fit(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_links_of_a_pair_fit(capsys: pytest.CaptureFixture[str]) -> None:
-    mesh_status._side("nas", seen().peers[LONG])
+    mesh_status._side("nas", LONG, seen().peers[LONG])
     lines, _ = shown(capsys)
     assert lines[0].startswith(f"nas → {LONG}: internet IPv6 by eth0, 0.4 ms, 0 % lost")
     states = [line for line in lines if "in use" in line or "stands by" in line or "silent" in line]
     assert len(states) == 3
-    mesh_status._side("nas", None)
-    assert shown(capsys)[0] == ["nas knows nothing of the other"]
+    mesh_status._side("nas", LONG, None)
+    assert shown(capsys)[0] == [f"nas knows nothing of {LONG}"]
+
+
+def test_who_does_not_answer_is_said_with_every_way_that_was_tried(clan: Run, home: Path) -> None:
+    (home / "clan.toml").write_text("""\
+[machines.nas.deploy]
+targetHost = "root@127.0.0.1:1"
+[machines.desk.deploy]
+targetHost = "root@127.0.0.1:2"
+[instances.mesh.roles.member]
+tags = ["all"]
+""")
+    told = clan("mesh", "path", "nas", "desk")
+    assert told.code == 1
+    assert told.out == "nas does not answer\ndesk does not answer\n"
+    lines = told.err.splitlines()
+    assert "warning: nas: no network leads to nas from here now" in lines
+    assert "  internet  127.0.0.1:1: connection refused" in lines

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from clan.cli.mesh_round import AT_ONCE
 from clan.cli.output import warn
 from clan.deploy import maps
-from clan.errors import ClanError, printable
+from clan.errors import ClanError, printable_lines
 from clan.mesh.errors import MeshError
 from clan.modules.mesh.seen import read_seen
 
@@ -61,7 +61,7 @@ async def look(fleet: Fleet, instance: Instance, machines: Iterable[str]) -> dic
     found: dict[str, Seen | None] = {}
     for name, said in (await on_each(fleet, machines, ask)).items():
         if isinstance(said, ClanError):
-            warn(f"{name}: {printable(said.message)}")
+            warn(printable_lines(f"{name}: {said.message}"))
         found[name] = None if isinstance(said, ClanError) else said
     return found
 

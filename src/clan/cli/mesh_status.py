@@ -201,8 +201,11 @@ def path(
         if as_json:
             say_json({name: each and asdict(each) for name, each in sides.items()})
             return
-        for name, each in sides.items():
-            _side(name, each)
+        for name, far in zip(ends, ends[::-1], strict=True):
+            if seen[name] is None:
+                say(f"{name} does not answer")
+            else:
+                _side(name, far, sides[name])
 
     shown(show, watch=watch)
     sys.exit(int(not connected))
@@ -212,11 +215,11 @@ def _of(seen: Seen | None, far: str) -> PeerSeen | None:
     return None if seen is None else seen.peers.get(far)
 
 
-def _side(name: str, peer: PeerSeen | None) -> None:
+def _side(name: str, far: str, peer: PeerSeen | None) -> None:
     from clan.modules.mesh.seen import for_long, in_ms, in_percent
 
     if peer is None:
-        say(f"{name} knows nothing of the other")
+        say(f"{name} knows nothing of {far}")
         return
     way = peer.path
     if way is None or peer.state != "connected":

@@ -60,12 +60,13 @@ def program(name: str) -> Path:
 
 
 class Member:
-    """A machine with a daemon."""
+    """A machine with a daemon: one of its own, or in `space` one that is there for more."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, space: Space | None = None) -> None:
         self.name, self.folder = name, folder / name
         self.folder.mkdir(parents=True)
-        self.space = Space()
+        self._is_own = space is None
+        self.space = space or Space()
         self.address: IPv6Address | None = None
         self._processes: list[subprocess.Popen[bytes]] = []
 
@@ -119,7 +120,8 @@ class Member:
         for each in self._processes:
             each.kill()
             each.wait()
-        self.space.remove()
+        if self._is_own:
+            self.space.remove()
 
 
 def talking(one: Member, other: Member) -> Talk:
@@ -218,6 +220,16 @@ class Headscale:
         self.certificate = self.member.folder / "certificate"
         self._setting = self.member.folder / "setting.yaml"
 
+    def plug(self, *spaces: Space) -> None:
+        """Lay a cable to it from each machine, and lead all there that leads nowhere else."""
+        here = self.member.space
+        here.run(f"ip addr add {SERVER}/32 dev lo")
+        for number, each in enumerate(spaces, 1):
+            join(each, "eth9", here, f"to{number}")
+            here.run(f"ip addr add 198.51.{number}.1/24 dev to{number}")
+            each.run(f"ip addr add 198.51.{number}.2/24 dev eth9")
+            each.run(f"ip route add default via 198.51.{number}.1 dev eth9")
+
     def start(self) -> None:
         """Start it. Raises BenchError."""
         own = self.member.folder
@@ -304,12 +316,7 @@ def tailscale(ground: Ground) -> Iterator[Two]:
         server = Headscale(ground.folder / "tailscale", stack)
         ground.report("Tailscale beside it")
         made = stack.enter_context(two(ground.folder / "tailscale"))
-        server.member.space.run(f"ip addr add {SERVER}/32 dev lo")
-        for number, each in enumerate((made.one, made.other), 1):
-            join(each.space, "eth9", server.member.space, f"to{number}")
-            server.member.space.run(f"ip addr add 198.51.{number}.1/24 dev to{number}")
-            each.space.run(f"ip addr add 198.51.{number}.2/24 dev eth9")
-            each.space.run(f"ip route add default via 198.51.{number}.1 dev eth9")
+        server.plug(made.one.space, made.other.space)
         server.start()
         server.join(made.one, made.other)
         yield made

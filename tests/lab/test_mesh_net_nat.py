@@ -6,12 +6,16 @@ import contextlib
 import socket
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.lab.agents import Transfer, lives, meet
 from tests.lab.internet import Town
-from tests.lab.paths import know_server, reach, settles
+from tests.lab.paths import goes_on, know_server, reach, settles
+
+from clan.mesh import slots
+from clan.mesh.link import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,8 +23,11 @@ if TYPE_CHECKING:
     from tests.lab.agents import Box
     from tests.lab.internet import Home
 
+    from clan.mesh.slots import Own
+
 pytestmark = pytest.mark.lab
 
+SLOTS = "var/lib/clan/mesh/home/slots"
 SYMMETRIC = "random,fully-random"
 RATE = 4_000_000
 """Bits a second of a slow uplink."""
@@ -73,6 +80,29 @@ def test_two_of_one_home_are_both_reached_and_need_no_router_themselves(street: 
     talk = reach(street.laptop, street.tablet)
     settles(talk, kind="lan")
     talk.close()
+
+
+def test_two_of_one_home_that_drew_one_port_are_both_reached(street: Street) -> None:
+    """Their router gives the second of them another one for each that it sends to."""
+    laptop, tablet = street.laptop, street.tablet
+    port = outer(laptop).port
+    tablet.crash()
+    own = outer(tablet)
+    others = [each for each in slots.load(tablet.folder / SLOTS) if each.slot != own.slot]
+    slots.keep(tablet.folder / SLOTS, [*others, replace(own, port=port)])
+    tablet.reboot()
+    know_server(tablet)
+    talks = [reach(street.desk, each, AGAIN) for each in (laptop, tablet)]
+    assert outer(laptop).port == outer(tablet).port == port
+    for each in talks:
+        goes_on(each)
+        each.close()
+
+
+def outer(box: Box) -> Own:
+    """Return the slot of a machine's way to the internet."""
+    known = slots.load(box.folder / SLOTS)
+    return next(each for each in known if (each.slot.kind, each.slot.family) == (Kind.INTERNET, 4))
 
 
 def test_a_router_reboots_under_open_sessions(street: Street) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +12,9 @@ import pytest
 from tests.lab.agents import Talk, content, lives, meet
 from tests.lab.links import until
 from tests.mesh.signers import BOB, signed
+
+from clan.mesh.agent.gossip import AGAIN
+from clan.mesh.agent.interfaces import PORT
 
 if TYPE_CHECKING:
     from tests.lab.internet import Town
@@ -65,6 +70,31 @@ def test_who_was_away_gets_the_map_over_the_lan_from_one_it_does_not_know(town: 
     talk.close()
     assert talk.answered
     assert gone.serial() == first.serial
+
+
+def test_a_conversation_that_is_not_needed_any_more_is_not_waited_for(town: Town) -> None:
+    """One that a peer refused was to be begun again; the peer has told all since by its own."""
+    lan = town.switch()
+    desk, nas = boxes = town.boxes("desk", "nas")
+    for each in boxes:
+        lan.plug(each)
+    rule = f"iifname clan-* tcp dport {PORT} counter reject with tcp reset"
+    refuse = "table inet refuse { chain in { type filter hook input priority 0; %s; }; }"
+    with nas.space.inside():
+        subprocess.run(["nft", "-f", "-"], input=(refuse % rule).encode(), check=True)
+    second = signed(content(boxes), after=[meet(boxes)])
+    talk = Talk(desk, nas)
+    talk.go(2)
+    talk.close()
+    lives(desk, nas)
+    desk.take(second)
+    until(lambda: " packets 0 " not in nas.space.run("nft list table inet refuse"), 60)
+    nas.take(second)
+    until(lambda: desk.ask()["peers"]["nas"]["map"]["serial"] == second.serial, 60)
+    time.sleep(2 * AGAIN)
+    before = desk.busy()
+    time.sleep(5)
+    assert desk.busy() - before < 2.5  # half of a processor's time, however slow this one is
 
 
 def test_a_map_comes_to_machines_with_which_nothing_is_open(town: Town) -> None:

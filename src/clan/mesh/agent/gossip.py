@@ -125,6 +125,8 @@ class Gossip:
 
     def follow(self, wish: Wish, state: State, up: Mapping[str, Interface], now: float) -> None:
         """Open conversations with those who live and were not told all."""
+        # Also of those to whom there is nothing to say by now: what is due for ever ends no wait.
+        self._again = {name: at for name, at in self._again.items() if now < at}
         for name, pair in state.pairs.items():
             link = way(pair, now)
             if link is None:
@@ -133,19 +135,17 @@ class Gossip:
             busy = len(self._talks) >= MOST_AT_ONCE or any(
                 t.peer == name and t.maps == self._known.maps for t in self._talks
             )
-            if (
-                busy
-                or self._told.get(name) == self._known.version
-                or now < self._again.get(name, 0)
-            ):
-                continue
-            self._again.pop(name, None)
-            self._open(link, wish, up, now)
+            is_told = self._told.get(name) == self._known.version
+            if not (busy or is_told or name in self._again):
+                self._open(link, wish, up, now)
 
     def wake(self, wish: Wish, state: State, now: float) -> list[str]:
         """Return whom to wake now, for a map or because nobody was talked to for long."""
         top = self._known.held.top
-        if now < self._carry.at or top is None:
+        if now < self._carry.at:
+            return []
+        if top is None:
+            self._carry.at = now + SELDOM
             return []
         cold = [name for name, pair in state.pairs.items() if pair.links and not way(pair, now)]
         lacks = [

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 REFRESH = 150.0
-"""Seconds between two registrations of a link that is relayed: well before the relay forgets it."""
+"""Seconds between two registrations of a relayed link: half a minute before it is forgotten."""
 FIRST, LAST = 0.2, 5.0
 """Seconds until an ask that is not answered is repeated, at first and at most; each is double."""
 CALL_EVERY = 5.0

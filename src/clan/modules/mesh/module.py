@@ -25,7 +25,13 @@ from clan.mesh.relay.ports import DOOR, PORTS
 from clan.model.exports import Exports, Networking, Peer
 from clan.model.module import Module, Opening, Role
 from clan.modules.mesh import keys
-from clan.modules.mesh.settings import MemberSettings, MeshSettings, domain_of, parsed
+from clan.modules.mesh.settings import (
+    HTTPS,
+    MemberSettings,
+    MeshSettings,
+    domain_of,
+    parsed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -38,8 +44,6 @@ if TYPE_CHECKING:
 
 MEMBER = "member"
 MOST_TAGS = 64
-STREAMS = 443
-"""The TCP port of streams unless it is set."""
 
 
 class MeshModule(Module):
@@ -91,7 +95,7 @@ class MeshModule(Module):
                 seats = (range(DOOR, DOOR + 1), PORTS)
                 yield Opening(machine=machine, protocol="udp", ports=seats, purpose="to relay")
             if settings.tls and settings.tls_web is None:
-                port = settings.tls_port or STREAMS
+                port = settings.tls_port or HTTPS
                 ports = (range(port, port + 1),)
                 yield Opening(machine=machine, protocol="tcp", ports=ports, purpose="for streams")
 

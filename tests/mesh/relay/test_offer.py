@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import itertools
 from ipaddress import ip_network
+from typing import TYPE_CHECKING
 
 from clan.mesh.link import Endpoint
-from clan.mesh.relay import offer
+from clan.mesh.relay import offer, relaying
 from clan.mesh.relay.offer import AGAIN, LAST, VALID, State
+
+if TYPE_CHECKING:
+    from clan.mesh.relay.message import Try
 
 PLACE = Endpoint(host="203.0.113.2", port=23600)
 MEMBERS = [b"a" * 32, b"b" * 32]
 LAN = [ip_network("192.0.2.0/24"), ip_network("2001:db8:9::/64")]
 
 
-def nonces() -> itertools.chain[bytes]:
-    return itertools.chain(bytes([number]) * 16 for number in range(1, 9))
+NONCE = b"n" * 16
+
+
+def ask(state: State, now: float) -> tuple[State, Try]:
+    """Have a place tried that is due."""
+    state, query = offer.ask(state, MEMBERS, NONCE, now)
+    assert query is not None
+    return state, query
 
 
 def asked() -> tuple[State, bytes]:
-    state = offer.settle(State(), [PLACE])
-    state, (query,) = offer.ask(state, MEMBERS, nonces(), 0.0)
+    state, query = ask(offer.settle(State(), [PLACE]), 0.0)
     return state, query.nonce
 
 
@@ -56,7 +65,7 @@ def test_one_member_after_the_other_is_asked_more_and_more_seldom() -> None:
     whom, times = [], []
     for _ in range(20):
         now = max(0.0, state.due)
-        state, (query,) = offer.ask(state, MEMBERS, nonces(), now)
+        state, query = ask(state, now)
         whom.append(query.to)
         times.append(now)
     assert set(whom[:2]) == set(MEMBERS)
@@ -75,4 +84,20 @@ def test_another_address_is_another_place() -> None:
 
 def test_without_members_nobody_is_asked() -> None:
     state = offer.settle(State(), [PLACE])
-    assert offer.ask(state, [], nonces(), 0.0) == (state, [])
+    assert offer.ask(state, [], NONCE, 0.0) == (state, None)
+
+
+def test_two_places_are_never_tried_so_close_that_who_is_asked_leaves_one_out() -> None:
+    """Also where their times would coincide for ever: both pauses double."""
+    state = offer.settle(State(), [Endpoint(host="192.0.2.9", port=23600)])
+    state, first = ask(state, 0.0)
+    state = offer.settle(state, [PLACE, *state.places])
+    times, hosts = [0.0], [first.host]
+    for _ in range(12):
+        assert offer.ask(state, MEMBERS, NONCE, state.due - 0.01) == (state, None)
+        times.append(max(0.1, state.due))
+        state, query = ask(state, times[-1])
+        hosts.append(query.host)
+    assert min(b - a for a, b in itertools.pairwise(times)) > relaying.TRY_EVERY
+    assert hosts[1] == PLACE.host
+    assert hosts.count(PLACE.host) >= 6

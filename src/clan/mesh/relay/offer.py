@@ -26,6 +26,8 @@ VALID = 2 * AGAIN + 600
 """Seconds that it counts for: a member that is asked may be away."""
 FIRST, LAST = 2.0, 24 * 3600.0
 """Seconds until a place that did not work is tried again, at first and at most; each is double."""
+APART = 1.0
+"""Seconds between two tries of one machine: twice what who is asked takes for too often."""
 MOST = 4
 """Places of one machine."""
 
@@ -57,7 +59,9 @@ class State:
     @property
     def due(self) -> float:
         """When there is something to try."""
-        return min((each.due for each in self.places.values()), default=math.inf)
+        places = self.places.values()
+        last = max((each.asked for each in places), default=-math.inf)
+        return max(min((each.due for each in places), default=math.inf), last + APART)
 
 
 def settle(state: State, candidates: Iterable[Endpoint]) -> State:
@@ -69,21 +73,17 @@ def settle(state: State, candidates: Iterable[Endpoint]) -> State:
 
 
 def ask(
-    state: State, members: Sequence[bytes], nonces: Iterable[bytes], now: float
-) -> tuple[State, list[Try]]:
-    """Return whom to ask to try which place now: each time the next of the members."""
-    if not members:
-        return state, []
-    places = dict(state.places)
-    queries = []
-    for (where, place), nonce in zip(state.places.items(), nonces, strict=False):
-        if place.due > now:
-            continue
-        tries = place.tries + 1
-        places[where] = replace(place, nonce=nonce, asked=now, tries=tries)
-        to = members[tries % len(members)]
-        queries.append(Try(to=to, host=where.host, port=where.port, nonce=nonce))
-    return State(places=places), queries
+    state: State, members: Sequence[bytes], nonce: bytes, now: float
+) -> tuple[State, Try | None]:
+    """Return whom to ask to try which place now, if any: each time the next of the members."""
+    if not members or state.due > now:
+        return state, None
+    where, place = min(state.places.items(), key=lambda item: item[1].due)
+    tries = place.tries + 1
+    asked = replace(place, nonce=nonce, asked=now, tries=tries)
+    to = members[tries % len(members)]
+    query = Try(to=to, host=where.host, port=where.port, nonce=nonce)
+    return State(places={**state.places, where: asked}), query
 
 
 def arrive(

@@ -184,9 +184,9 @@ class Relaying:
         self._host.turn(now)
         if self._scene is not None and self.offers.due <= now:
             awake = [m.identity for m in self._scene.content.machines if m.name in self._awake]
-            self.offers, tries = offer.ask(self.offers, awake, _nonces(), now)
-            for each in tries:
-                self._tell(each)
+            self.offers, query = offer.ask(self.offers, awake, secrets.token_bytes(16), now)
+            if query is not None:
+                self._tell(query)
 
     # As a member.
 
@@ -378,11 +378,6 @@ def _addresses(scene: Around) -> list[str]:
         for each in uplink.addresses
         if not each.is_link_local and any(r.to.version == each.version for r in uplink.defaults)
     ]
-
-
-def _nonces() -> Iterator[bytes]:
-    while True:
-        yield secrets.token_bytes(16)
 
 
 def _socket(address: IPv6Address) -> socket.socket:

@@ -129,3 +129,11 @@ def test_a_standby_has_an_uplink_of_its_own_and_costs_no_other_member() -> None:
     assert held(over) == [path]
     assert held(over, near) == [path, near]
     assert held(over, near, apart) == [path, apart]
+
+
+def test_a_standby_of_a_detour_leads_straight_there() -> None:
+    path = standing(Kind.RELAY, own="00000001")
+    straight = standing(Kind.INTERNET, own="00000002")
+    apart = standing(Kind.RELAY, own="00000003", uplink="wlan0")
+    held = choose.worth_holding(path.link.id, (path, apart, straight), DESIRED)
+    assert held == [path, straight]

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from tests.mesh.world import Node, Ping, Pipe, Queue, World, two_ways
 
+from clan.mesh.ask import HOLD_EVERY, LONGEST_SEARCH
 from clan.mesh.link import Endpoint, Kind, Uplink
 from clan.mesh.pair import Mode
 
@@ -381,6 +382,32 @@ def test_whoever_is_reached_by_a_detour_is_called_for_a_straight_way() -> None:
     calls = anna.state.pairs["nas"].calls
     world.run(60)
     assert anna.state.pairs["nas"].calls == calls
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_who_holds_calls_is_looked_for_until_a_link_leads_straight_there(*, kept: bool) -> None:
+    """And that is held open beside the detour, as whoever is in between may go."""
+    world = World(16)
+    wired = Uplink(name="eth0", index=2)
+    anna, nas = world.node("anna", wired), world.node("nas", wired)
+    straight = world.join(
+        "anna", "nas", own="0000a001", their="0000b001", uplink="eth0", their_uplink="eth0",
+        pipe=Pipe(delay=0.01, cut=set(BOTH), behind="anna", memory=30.0), lifetime=30.0,
+        kept=("anna",) if kept else (),
+    )  # fmt: skip
+    world.join(
+        "anna", "nas", own="0000a002", their="0000b002", uplink="eth0", their_uplink="eth0",
+        kind=Kind.RELAY, pipe=Pipe(delay=0.01), lifetime=30.0,
+    )  # fmt: skip
+    world.start()
+    world.run(600)
+    assert anna.state.pairs["nas"].mode is (Mode.KEPT if kept else Mode.COLD)
+    assert (anna.path("nas").own == "0000a002") is kept
+    straight.cut.clear()
+    world.run(2 * LONGEST_SEARCH)
+    (link,) = [x for x in nas.state.pairs["anna"].links.values() if x.link.id.own == "0000b001"]
+    assert (world.now - link.health.heard <= HOLD_EVERY + 1) is kept
+    assert (world.now - straight.opened <= 30) is kept
 
 
 def test_a_wrong_guess_is_no_loss_to_wait_after() -> None:

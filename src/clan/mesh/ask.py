@@ -4,8 +4,9 @@ A fast pair's path is probed ten times a second. Once a second, and more often a
 links are asked in one moment: a *round*, the path first. While the path is in doubt the rounds
 follow each other so closely that the answer is known in a quarter of a second, and then less and
 less often, as a peer that says nothing on any link is most likely asleep. A slow pair's path and
-standby are asked once a minute, and WireGuard holds them open in between. A cold pair is asked
-nothing.
+standby are asked once a minute, and WireGuard holds them open in between. To a peer that is to hold
+calls for this machine a link is held open that leads straight there, and looked for while there is
+none: a relay on the way would take both down. A cold pair is asked nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 from clan.mesh import choose, measure, width
 from clan.mesh.exchange import Call, Send, SetEndpoint, SetKeepalive
 from clan.mesh.judge import doubtful_at
+from clan.mesh.link import Kind
 from clan.mesh.pair import FAST_FOR, Mode, mode
 from clan.mesh.wire import MOST_LINKS, About, Probe, Summary
 
@@ -41,6 +43,8 @@ HOLD_SHARE = 5 / 6
 """Which part of the lifetime of what is to be held open may pass between two packets."""
 LOOK_EVERY, LONGEST_LOOK = 1.0, 30.0
 """Seconds between looks for a link that does not answer: doubles with each."""
+LONGEST_SEARCH = 900.0
+"""The longest where there is no traffic: every look costs the WireGuard handshakes of 90 s."""
 CALL_AFTER, CALL_EVERY = 0.3, 5.0
 LONGEST_CALL = 60.0
 """Seconds between calls of a peer to which a detour leads: from `CALL_EVERY` on they double."""
@@ -125,10 +129,10 @@ def _look(draft: Draft, standing: Standing) -> Standing:
     return standing
 
 
-def _look_at(standing: Standing) -> float:
+def _look_at(standing: Standing, longest: float = LONGEST_LOOK) -> float:
     if not standing.tries:
         return standing.looked + LOOK_EVERY
-    return standing.looked + min(LONGEST_LOOK, LOOK_EVERY * 2.0 ** min(standing.tries - 1, 16))
+    return standing.looked + min(longest, LOOK_EVERY * 2.0 ** min(standing.tries - 1, 16))
 
 
 def _slow(draft: Draft, *, slowed: bool) -> None:
@@ -143,6 +147,17 @@ def _slow(draft: Draft, *, slowed: bool) -> None:
     for standing in _held(draft):
         if slowed or (holds_open(draft) and draft.now >= standing.asked + HOLD_EVERY):
             _probe(draft, standing)
+    for standing in _sought(draft):
+        if draft.now >= _look_at(standing, LONGEST_SEARCH):
+            _probe(draft, _look(draft, standing))
+
+
+def _sought(draft: Draft) -> list[Standing]:
+    """Return the links straight to a peer that holds calls, while there is only a detour to it."""
+    kept = draft.desired.peers[draft.name].kept
+    if not kept or draft.pair.doubt is not None or not choose.is_detour(draft.usable):
+        return []
+    return [s for s in draft.others if s.link.slot.kind is Kind.INTERNET]
 
 
 def _hold(draft: Draft) -> None:
@@ -159,7 +174,8 @@ def _hold(draft: Draft) -> None:
 
 def _held(draft: Draft) -> list[Standing]:
     held = choose.worth_holding(draft.pair.path, draft.usable, draft.desired)
-    return held[:1] if draft.pair.mode is Mode.KEPT else held
+    around = [choose.is_straight(standing) for standing in held] == [False, True]
+    return held if around or draft.pair.mode is not Mode.KEPT else held[:1]
 
 
 def _round_every(draft: Draft) -> float:
@@ -267,6 +283,7 @@ def _wake(draft: Draft, until: float) -> float:
         times.append(pair.round_at + _round_every(draft))
     elif holds_open(draft):
         times += [s.asked + HOLD_EVERY for s in _held(draft)]
+        times += [_look_at(s, LONGEST_SEARCH) for s in _sought(draft)]
     return max(min(times), draft.now + LEAST_REST)
 
 

@@ -106,11 +106,15 @@ def usable(standing: Standing, desired: Desired, down: Collection[str]) -> bool:
     return uplink in desired.uplinks and uplink not in down and told
 
 
-def is_detour(standings: Iterable[Standing]) -> bool:
+def is_straight(standing: Standing) -> bool:
+    """Return whether a link leads to the peer with nobody in between."""
+    return standing.link.slot.kind in {Kind.LAN, Kind.INTERNET}
+
+
+def is_detour(standings: Collection[Standing]) -> bool:
     """Return whether no link leads straight to the peer, though one over the internet might."""
-    kinds = [(s.link.slot.kind, s.alive_since is not None) for s in standings]
-    straight = any(alive for kind, alive in kinds if kind in {Kind.LAN, Kind.INTERNET})
-    return not straight and (Kind.INTERNET, False) in kinds
+    straight = any(s.alive_since is not None for s in standings if is_straight(s))
+    return not straight and any(s.link.slot.kind is Kind.INTERNET for s in standings)
 
 
 def shares(one: Standing, other: Standing) -> bool:
@@ -254,9 +258,11 @@ def next_number(*numbers: int) -> int:
 def worth_holding(
     pair_path: LinkId | None, standings: Iterable[Standing], desired: Desired
 ) -> list[Standing]:
-    """Return the path and the best standby, on an uplink of its own if there is one.
+    """Return the path and the best standby.
 
-    A way over other members is no standby: it would keep them awake.
+    That is one straight to the peer where the path is a detour, as who is in between may go; else
+    one on an uplink of its own if there is one. A way over other members is no standby: it would
+    keep them awake.
     """
     ranked = order(standings, desired)
     path = next((s for s in ranked if s.link.id == pair_path), None)
@@ -267,5 +273,6 @@ def worth_holding(
         for s in ranked
         if s is not path and s.alive_since is not None and s.link.slot.kind is not Kind.HOPS
     ]
-    others.sort(key=lambda s: shares(path, s))
+    around = not is_straight(path)
+    others.sort(key=lambda s: (around and not is_straight(s), shares(path, s)))
     return [path, *others[:1]]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 AWAKE = 1.0
 """Seconds after waking in which a peer's call finds this end looking for it already."""
 FRESH = 5.0
-"""Seconds since a path was heard within which traffic is no reason to doubt it."""
+"""Seconds since a path was heard within which it lives without another look."""
 LARGE = 1280
 """Bytes from which on an answer has its probe's size."""
 

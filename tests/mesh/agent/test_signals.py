@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 from tests.mesh.signers import ROOT, key
 
-from clan.mesh import identity, signal
+from clan.mesh import identity, signal, wire
 from clan.mesh.agent import setting, signals
 from clan.mesh.agent.here import Here
 from clan.mesh.agent.interfaces import Interfaces
@@ -17,8 +17,10 @@ from clan.mesh.agent.knowledge import Knowledge
 from clan.mesh.agent.signals import MOST_IN_A_ROW, MOST_PLACES, PER_SECOND, Signals
 from clan.mesh.chart.canonical import base64_of, encode
 from clan.mesh.desire import Member, Wish
-from clan.mesh.exchange import Desired
-from clan.mesh.link import Endpoint, LinkId
+from clan.mesh.exchange import Called, Desired
+from clan.mesh.link import Endpoint, Kind, Link, LinkId, Slot
+from clan.mesh.measure import Health
+from clan.mesh.pair import Mode, Pair, Standing
 from clan.mesh.signal import Place, Signal
 from clan.mesh.wire import Letter
 
@@ -94,3 +96,38 @@ def test_of_another_it_can_say_nothing(mine: Signals) -> None:
     mine.take(LINK, forged, WISH, {}, 100.0)
     assert mine.places(100.0) == {}
     assert mine.observed == []
+
+
+def standing(own: str, heard: float) -> Standing:
+    id_ = LinkId(peer="other", own=own, their="0000000b")
+    link = Link(id=id_, slot=Slot(uplink="eth0", family=4, kind=Kind.INTERNET))
+    return Standing(link=link, health=Health(heard=heard), alive_since=0.0)
+
+
+@pytest.mark.parametrize(
+    ("heard", "given", "wakes"),
+    [
+        ((98.0, 50.0), [1], False),
+        ((40.0, 50.0), [1, 2], True),
+        ((40.0, 20.0), [1], True),
+    ],
+)
+def test_a_signal_is_handed_on_by_another_link_too_where_the_path_may_be_gone(
+    mine: Signals,
+    monkeypatch: pytest.MonkeyPatch,
+    heard: tuple[float, float],
+    given: list[int],
+    *,
+    wakes: bool,
+) -> None:
+    """And whoever it is for is looked for: the same signal comes again soon."""
+    links = [standing(f"0000000{n}", at) for n, at in enumerate(heard, 1)]
+    path = links[0].link.id
+    pair = Pair(links={each.link.id: each for each in links}, path=path, mode=Mode.SLOW)
+    sent = []
+    monkeypatch.setattr(Interfaces, "send", lambda _, link, data: sent.append((link.own, data)))
+    said = signal.write(Signal(sender=LIAR.public, to=OTHER.public, number=1), LIAR)
+    assert mine.take(LINK, Letter(data=said), WISH, {"other": pair}, 100.0)
+    data = wire.encode(Letter(data=said))
+    assert sent == [(f"0000000{n}", data) for n in given]
+    assert mine.observed == ([Called(peer="other", at=100.0)] if wakes else [])

@@ -9,6 +9,7 @@ its receiver.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import time
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from clan.mesh import signal, wire
 from clan.mesh.agent import knocks
-from clan.mesh.agent.reach import way
+from clan.mesh.agent.reach import is_fresh, way, ways
 from clan.mesh.candidates import Said
 from clan.mesh.errors import MeshError
 from clan.mesh.exchange import Called
@@ -191,9 +192,10 @@ class Signals:
         letter = self._letter_to(member.identity, answers=False)
         first, mine = self._keeps(wish, peer), wish.kept
         names = dict.fromkeys([peer, *first, *mine, *pairs])
-        ways = [link for name in names if name in pairs and (link := way(pairs[name], now))]
-        for link in ways[:CARRIERS]:
-            self._send(link, letter)
+        found = (ways(pairs[name], now) for name in names if name in pairs)
+        for links in itertools.islice(filter(None, found), CARRIERS):
+            for link in links:
+                self._send(link, letter)
 
     def _letter_to(self, identity: bytes, *, answers: bool) -> Letter:
         said = Signal(
@@ -242,9 +244,12 @@ class Signals:
             self._ask_all(wish, pairs, now)
             self._for_me(sender, said, link, now)
         elif sender == link.peer and to is not None and to in pairs:
-            onward = way(pairs[to], now)
-            if onward is not None:
-                self._send(onward, Letter(data=data))
+            onward = ways(pairs[to], now)
+            for each in onward:
+                self._send(each, Letter(data=data))
+            if onward and not is_fresh(pairs[to], onward[0], now):
+                # It may be in vain. It is given anew soon, and goes where one is found by then.
+                self.observed.append(Called(peer=to, at=now))
 
     def _for_me(self, sender: str, said: Signal, link: LinkId, now: float) -> None:
         # The same one comes by several members.

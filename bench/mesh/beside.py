@@ -16,12 +16,13 @@ import time
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, cast
 
+from tests.lab import relays
 from tests.lab.agents import CUT, PORT, Talk
 from tests.lab.spaces import Space, join
 
 from bench.harness.row import BenchError, LeftOutError, Measure, Row, Sample, Unit
 from bench.mesh.pairs import NEAR, UPLINKS, Cable, wait
-from bench.mesh.throughput import OFFLOADS, carried
+from bench.mesh.throughput import carried, real_frames
 from clan.lab import image
 
 if TYPE_CHECKING:
@@ -42,13 +43,12 @@ REST = 10.0
 WALL = """\
 table inet wall {
     chain forward {
-        type filter hook forward priority 0; policy drop;
-        ip protocol tcp ip daddr 203.0.113.2 accept
-        ip protocol tcp ip saddr 203.0.113.2 accept
+        type filter hook forward priority 0;
+        meta l4proto udp drop
     }
 }
 """
-"""What lets machines reach the server's TLS, and neither each other nor anything by UDP."""
+"""What leaves machines behind routers no way but the server's TLS."""
 
 
 def program(name: str) -> Path:
@@ -130,7 +130,7 @@ def talking(one: Member, other: Member) -> Talk:
 
 
 class Two:
-    """Two machines with two cables between them."""
+    """Two machines that talk; `gap` is for those with two cables between them."""
 
     def __init__(self, one: Member, other: Member) -> None:
         self.one, self.other = one, other
@@ -211,11 +211,13 @@ def yggdrasil(ground: Ground) -> Iterator[Two]:
 class Headscale:
     """A server that Tailscale's machines know: Headscale, with a DERP in it."""
 
-    def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
+    def __init__(
+        self, folder: Path, stack: contextlib.ExitStack, space: Space | None = None
+    ) -> None:
         self._program = str(program("headscale"))
         for each in ("tailscale", "tailscaled"):
             program(each)
-        self.member = Member("server", folder)
+        self.member = Member("server", folder, space)
         stack.callback(self.member.remove)
         self.certificate = self.member.folder / "certificate"
         self._setting = self.member.folder / "setting.yaml"
@@ -323,40 +325,56 @@ def tailscale(ground: Ground) -> Iterator[Two]:
 
 
 @contextlib.contextmanager
-def derp(ground: Ground) -> Iterator[Two]:
-    """Have two in Tailscale's network who reach nothing but its server's TLS, with real frames."""
+def derp_behind_routers(ground: Ground) -> Iterator[Two]:
+    """Have two in Tailscale's network, where a relay and two behind routers stand."""
     with contextlib.ExitStack() as stack:
-        folder = ground.folder / "derp"
-        server = Headscale(folder, stack)
-        ground.report("Tailscale through its DERP")
-        router = Space()
-        stack.callback(router.remove)
-        made = Two(Member("desk", folder), Member("laptop", folder))
-        router.run("sysctl -qw net.ipv4.ip_forward=1")
-        with router.inside():
-            subprocess.run(["nft", "-f", "-"], input=WALL.encode(), check=True)
-        everyone = [(made.one, "10.1.0"), (made.other, "10.2.0"), (server.member, "203.0.113")]
-        for number, (each, network) in enumerate(everyone):
-            if each is not server.member:
-                stack.callback(each.remove)
-            join(each.space, "eth0", router, f"to{number}")
-            router.run(f"ip addr add {network}.1/24 dev to{number}")
-            each.space.run(f"ip addr add {network}.2/24 dev eth0")
-            each.space.run(f"ip route add default via {network}.1 dev eth0")
-            router.run(f"ethtool -K to{number} {OFFLOADS}")
-            each.space.run(f"ethtool -K eth0 {OFFLOADS}")
-        server.start()
-        server.join(made.one, made.other)
-        with contextlib.closing(talking(made.one, made.other)) as talk:
-            end = time.monotonic() + 60
-            while not talk.answered:
-                talk.go(0.5)
-                if time.monotonic() > end:
-                    raise BenchError("nothing goes through DERP")
+        ground.report("Tailscale through its DERP, behind routers")
+        laid = relays.Ground()
+        stack.callback(laid.remove)
+        relays.rules(laid.spaces["net"], WALL)
+        folder = ground.folder / "derp-routers"
+        server = Headscale(folder, stack, laid.spaces["relay"])
+        one, other = (Member(each, folder, laid.spaces[each]) for each in ("one", "other"))
+        made = Two(one, other)
+        for each in (one, other):
+            stack.callback(each.remove)
+        real_frames(*laid.spaces.values())
+        _join_by_derp(server, made)
         yield made
 
 
-def through_derp(ground: Ground) -> Callable[[], tuple[str, float]]:
+@contextlib.contextmanager
+def derp_at_hand(ground: Ground) -> Iterator[Two]:
+    """Have two with a cable each to Tailscale's server, which routes nothing."""
+    with contextlib.ExitStack() as stack:
+        ground.report("Tailscale through its DERP")
+        folder = ground.folder / "derp"
+        server = Headscale(folder, stack)
+        one, other = Member("one", folder), Member("other", folder)
+        made = Two(one, other)
+        for each in (one, other):
+            stack.callback(each.remove)
+        server.plug(one.space, other.space)
+        real_frames(server.member.space, one.space, other.space)
+        _join_by_derp(server, made)
+        yield made
+
+
+def _join_by_derp(server: Headscale, made: Two) -> None:
+    """Have two talk who have no other way. Raises BenchError."""
+    server.start()
+    server.join(made.one, made.other)
+    with contextlib.closing(talking(made.one, made.other)) as talk:
+        end = time.monotonic() + 60
+        while not talk.answered:
+            talk.go(0.5)
+            if time.monotonic() > end:
+                raise BenchError("nothing goes through DERP")
+
+
+def through(
+    derp: Callable[[Ground], contextlib.AbstractContextManager[Two]], ground: Ground
+) -> Callable[[], tuple[str, float]]:
     """Return what says how many seconds a gigabyte takes through DERP, measured if it is there."""
     try:
         at = ground.once(derp)

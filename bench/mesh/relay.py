@@ -1,5 +1,6 @@
 """A pair by way of a relay's kernel, against the same two routers directly, and against DERP.
 
+DERP stands behind routers like these: frames cross as many cables, and are translated as often.
 Both ends are behind symmetric routers. The direct way needs a static port forward at one of them,
 which is there for both sides of the comparison: each pair of samples differs by an endpoint alone.
 """
@@ -15,8 +16,8 @@ from tests.lab.relays import WIREGUARD, World, rules
 
 from bench.harness.figures import ratio
 from bench.harness.row import BenchError, Bound, Measure, Row, Sample, Unit
-from bench.mesh.beside import through_derp
-from bench.mesh.throughput import OFFLOADS, carried
+from bench.mesh.beside import derp_behind_routers, through
+from bench.mesh.throughput import carried, real_frames
 from clan.mesh.agent.wireguard import Change, Endpoint
 
 if TYPE_CHECKING:
@@ -70,9 +71,7 @@ class Pair:
             node.space.run(f"ip link set {end.name} mtu 1420")
             self.ends.append(end)
         if real:
-            for space in world.spaces.values():
-                for line in space.run("ip -o link show type veth").splitlines():
-                    space.run(f"ethtool -K {line.split()[1].partition('@')[0]} {OFFLOADS}")
+            real_frames(*world.spaces.values())
 
     def close(self) -> None:
         """Stop what runs; the namespaces are another's."""
@@ -151,7 +150,7 @@ def directly(lay: Callable[[Ground], AbstractContextManager[Pair]]) -> Callable[
 def with_derp(ground: Ground) -> Measure:
     """Compare one by way of the relay with Tailscale's through its DERP."""
     pair = ground.once(real)
-    derp = through_derp(ground)
+    derp = through(derp_behind_routers, ground)
 
     def measure() -> Sample:
         name, seconds = derp()

@@ -18,8 +18,8 @@ from tests.lab.stations import Trio, trio
 
 from bench.harness.figures import ratio
 from bench.harness.row import BenchError, Bound, Measure, Row, Sample, Unit
-from bench.mesh.beside import through_derp
-from bench.mesh.throughput import OFFLOADS
+from bench.mesh.beside import derp_at_hand, through
+from bench.mesh.throughput import real_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,13 +70,7 @@ def laid(ground: Ground, name: str) -> Iterator[Trio]:
     """Yield two machines with a stream each to a relay, and WireGuard between them."""
     with trio(ground.folder / f"tls-{name}") as made:
         made.want()
-        for station, cable in (
-            (made.one, "eth0"),
-            (made.other, "eth0"),
-            (made.relay, "eth1"),
-            (made.relay, "eth2"),
-        ):
-            station.space.run(f"ethtool -K {cable} {OFFLOADS}")
+        real_frames(*(each.space for each in made.all))
         made.start()
         made.make_wireguard(MTU)
         until(lambda: made.one.pings(made.other))
@@ -86,7 +80,7 @@ def laid(ground: Ground, name: str) -> Iterator[Trio]:
 def throughput(ground: Ground) -> Measure:
     """Compare one TCP connection inside with one through Tailscale's DERP."""
     at = ground.once(plain)
-    derp = through_derp(ground)
+    derp = through(derp_at_hand, ground)
 
     def measure() -> Sample:
         name, seconds = derp()

@@ -29,12 +29,18 @@ if TYPE_CHECKING:
 
 SECONDS = 5
 """Of a transfer."""
-OFFLOADS = "tso off gso off gro off tx-udp-segmentation off"
-"""What makes 1500-byte frames of those on a cable, for ethtool."""
 WIDEST = 1420
 """Bytes of the longest packet inside a link over Ethernet."""
 PORT = 51999
 OTHERS = 29
+
+
+def real_frames(*spaces: Space) -> None:
+    """Have frames of 1500 bytes on all cables of these machines, as if they were apart."""
+    for space in spaces:
+        for line in space.run("ip -o link show type veth").splitlines():
+            cable = line.split()[1].partition("@")[0]
+            space.run(f"ethtool -K {cable} tso off gso off gro off tx-udp-segmentation off")
 
 
 def carried(one: Space, other: Space, address: str, amount: str = f"-t {SECONDS} -O 1") -> float:
@@ -87,7 +93,7 @@ def plain(ground: Ground) -> Iterator[dict[str, Pair]]:
         join(boxes[0].space, "eth0", boxes[1].space, "eth0")
         for host, each in enumerate(boxes, 1):
             each.space.run(f"ip addr add 192.0.2.{host}/24 dev eth0")
-            each.space.run(f"ethtool -K eth0 {OFFLOADS}")
+            real_frames(each.space)
         first = meet(boxes)
         others = tuple(
             machine(f"m{number:02}", links=published(f"m{number:02}")) for number in range(OTHERS)
@@ -116,7 +122,7 @@ def beside() -> Iterator[tuple[End, End]]:
             stack.callback(each.remove)
         join(spaces[0], "eth0", spaces[1], "eth0")
         for host, space in enumerate(spaces, 1):
-            space.run(f"ethtool -K eth0 {OFFLOADS}")
+            real_frames(space)
             with space.inside():
                 kernel = Kernel()
             end = End(

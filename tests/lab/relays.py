@@ -185,23 +185,17 @@ class Node:
         self.wireguard.close()
 
 
-class World:
-    """All of them. `drive` gives everybody turns until something holds."""
+class Ground:
+    """The namespaces and cables, with nothing that runs in them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
         names = ("net", "relay", "r1", "r2", "one", "third", "other")
         self.spaces = {name: Space() for name in names}
         self._lay()
-        self.one = Node("one", self.spaces["one"], folder)
-        self.third = Node("third", self.spaces["third"], folder)
-        self.other = Node("other", self.spaces["other"], folder)
-        self.relay = Node("relay", self.spaces["relay"], folder, RELAY, RELAY6)
-        self.nodes = [self.one, self.third, self.other, self.relay]
-        """Those that get turns."""
-        self._made = tuple(self.nodes)
-        for number, node in zip((1, 4, 2, 3), self.nodes, strict=True):
-            self._route(node, number)
-        self.give([node.name for node in self.nodes])
+
+    def remove(self) -> None:
+        for space in self.spaces.values():
+            space.remove()
 
     def _lay(self) -> None:
         spaces = self.spaces
@@ -218,6 +212,9 @@ class World:
             address(spaces[router], "wan", f"{wan}.2/24", f"{wan}.1")
             spaces[router].run("ip link add lan type bridge")
             spaces[router].run("ip link set lan up")
+            # As on a router in a home: what it switches does not meet its rules.
+            for each in ("iptables", "ip6tables"):
+                spaces[router].run(f"sysctl -qw net.bridge.bridge-nf-call-{each}=0")
             address(spaces[router], "lan", f"{lan}.1/24")
             for host, name in enumerate(names, 2):
                 join(spaces[router], name, spaces[name], "eth0")
@@ -226,6 +223,23 @@ class World:
             rules(spaces[router], SYMMETRIC)
         for each in ("net", "r1", "r2"):
             spaces[each].run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
+
+
+class World(Ground):
+    """The members and the relay on it. `drive` gives everybody turns until something holds."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.one = Node("one", self.spaces["one"], folder)
+        self.third = Node("third", self.spaces["third"], folder)
+        self.other = Node("other", self.spaces["other"], folder)
+        self.relay = Node("relay", self.spaces["relay"], folder, RELAY, RELAY6)
+        self.nodes = [self.one, self.third, self.other, self.relay]
+        """Those that get turns."""
+        self._made = tuple(self.nodes)
+        for number, node in zip((1, 4, 2, 3), self.nodes, strict=True):
+            self._route(node, number)
+        self.give([node.name for node in self.nodes])
 
     def _route(self, node: Node, number: int) -> None:
         """Let a node have an IPv6 address, and its stable one."""
@@ -335,8 +349,7 @@ class World:
     def remove(self) -> None:
         for node in self._made:
             node.close()
-        for space in self.spaces.values():
-            space.remove()
+        super().remove()
 
 
 def address(space: Space, uplink: str, interface: str, gateway: str = "") -> None:

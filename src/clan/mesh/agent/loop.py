@@ -73,6 +73,8 @@ TRY_AGAIN = 5.0
 """Seconds until something that could not be had is tried again."""
 WISH_EVERY = 0.1
 """Seconds between two reactions to what is told of others."""
+TELL_EVERY = 0.25
+"""Seconds in which what follows from probes alone is told of once: a path has ten a second."""
 ROUNDS = 4
 """Steps in a row that may follow from each other, before other things are looked at."""
 
@@ -118,6 +120,9 @@ class Agent:
         self._sessions = Sessions()
         self._seen = self._versions()
         self._observed: list[Event] = []
+        self._is_moved = False
+        self._due = self._told_at = -math.inf
+        self._tell_at = math.inf
         self._look_at = self._looked = -math.inf
         self._wish_at, self._wished = math.inf, -math.inf
         self._waiting = Waiting()
@@ -145,7 +150,11 @@ class Agent:
         for interface in self._interfaces.up.values():
             self._hear(interface.own.id)
         self._decide()
-        self._tell(readable, time.monotonic())
+        now = time.monotonic()
+        if readable or self._is_moved or now >= self._due or self._is_told_something():
+            self._tell(readable, now)
+        else:
+            self._tell_at = self._told_at + TELL_EVERY
 
     @property
     def _wish(self) -> Wish:
@@ -154,16 +163,23 @@ class Agent:
     # What there is.
 
     def _wait(self) -> set[int]:
-        """Wait until something can be read or is due; return what can be read."""
+        """Wait until something can be read or is due; return what can be read, but for links."""
         parts = (self._nearby, self._gossip, self._outside, self._names)
         more = (self._signals, self._relayed, self._streams, self._sessions)
         own = (self._events, self._watch, self._first, self._status)
-        probers = (each.prober for each in self._interfaces.up.values())
-        readers = (*own, *probers, *self._relayed.sockets())
+        probers = [each.prober for each in self._interfaces.up.values()]
         dues = (each.due() for each in (*parts, *more, self.known, self._guide))
-        due = min(self._state.wake, self._look_at, self._wish_at, *dues)
+        self._due = min(self._look_at, self._wish_at, self._tell_at, *dues)
         sockets = (pair for each in parts for pair in each.sockets())
-        return self._waiting.wait(readers, sockets, due)
+        readers = (*own, *probers, *self._relayed.sockets())
+        readable = self._waiting.wait(readers, sockets, min(self._state.wake, self._due))
+        self._due = min(self._due, self._told_at + TELL_EVERY)
+        return readable - {each.fileno() for each in probers}
+
+    def _is_told_something(self) -> bool:
+        """Whether what came by links is more than probes and their answers."""
+        said = self._observed or self._signals.observed or self._guide.observed
+        return bool(said) or self._versions() != self._seen
 
     def _notice(self, readable: set[int], now: float) -> None:
         """Take in what can be read, but for what comes by links: that has to be the last."""
@@ -287,6 +303,7 @@ class Agent:
 
     def _tell(self, readable: set[int], now: float) -> None:
         """Go on with what is told and asked, and have what follows from what is new."""
+        self._is_moved, self._told_at, self._tell_at = False, now, math.inf
         self._outside.turn(readable, self._signals.here(), now)
         self._names.turn(readable, self._state.pairs, now)
         self._gossip.turn(self._interfaces.up, readable, now)
@@ -339,6 +356,7 @@ class Agent:
             self._state, actions = step(before, self._wish.desired, observed, now)
             self.diary.note(before, self._state, observed, now, actions)
             for action in actions:
+                self._is_moved |= not isinstance(action, Send)
                 self._carry_out(action)
 
     def _carry_out(self, action: Action) -> None:

@@ -17,13 +17,14 @@ import select
 import socket
 import subprocess
 import time
+from ipaddress import IPv6Network
 from typing import TYPE_CHECKING, TypeVar
 
 from tests.lab.spaces import Space, join
 from tests.mesh.signers import ROOT, fresh, key, machine, signed
 
 from clan.mesh import identity
-from clan.mesh.agent import uplinks
+from clan.mesh.agent import firewall, uplinks
 from clan.mesh.agent.conntrack import Conntrack
 from clan.mesh.agent.kernel import Kernel
 from clan.mesh.chart.accept import Held
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PREFIX = identity.prefix(ROOT.public)
+ELSEWHERE = IPv6Network("fd00:db8::/48")
+"""A clan's addresses that nobody has here: the members' come in by no mesh."""
 RELAY, RELAY6 = "203.0.113.2", "2001:db8:3::2"
 WIREGUARD = 51001
 SYMMETRIC = """\
@@ -135,7 +138,9 @@ class Node:
         return LinkId(peer=other.name, own=self.own[0].id, their=other.own[0].id)
 
     def settle(self, held: Held, records: Mapping[bytes, LinkRecord]) -> None:
+        ports = tuple(own.port for own in self.own if own.slot.kind is Kind.RELAY)
         with self.space.inside():
+            firewall.uphold(firewall.Guard(prefix=ELSEWHERE, relayed=ports))
             self.relaying.settle(
                 Around(
                     view=held.view,

@@ -4,7 +4,8 @@ It owns one table, which is replaced whole, in one step; others' tables are neve
 or firewalld rule, they are asked to let the mesh's ports in, in their own way and with a record of
 ours. Which interfaces, ports and peers there are is not decided here.
 
-    raw       before connections are tracked: a clan address comes in by the mesh or not at all.
+    raw       before connections are tracked: what relays and members tell each other outside of
+              links is for the agent. A clan address comes in by the mesh or not at all.
               Datagrams to a link's port get the link's mark, so that a strict reverse-path filter
               looks for the way back in the table of their uplink. The kernel's own, for IPv4,
               does so where net.ipv4.conf.all.src_valid_mark is 1.
@@ -27,6 +28,7 @@ from clan.machine import firewalls
 from clan.machine.system import run
 from clan.mesh.agent import marks, netlink
 from clan.mesh.agent.netlink import Netlink, attributes
+from clan.mesh.relay import table
 from clan.mesh.relay.ports import PORT
 
 if TYPE_CHECKING:
@@ -68,7 +70,8 @@ class Guard:
     `prefix` holds the clan's addresses and `alias` those of IPv4, if there are any; `interfaces`
     are the mesh's. `peers` are those whose packets are to be reported, by their addresses. `ways`
     holds the addresses of ways over several members, and `over` is the interface whose datagrams
-    go there. `carriers` send what other networks' tunnels are made of.
+    go there. `carriers` send what other networks' tunnels are made of. `relayed` are the ports at
+    which relays answer.
     """
 
     prefix: IPv6Network
@@ -79,6 +82,7 @@ class Guard:
     ways: IPv6Network | None = None
     over: Entry | None = None
     carriers: tuple[Carrier, ...] = ()
+    relayed: tuple[int, ...] = ()
 
 
 def ruleset(guard: Guard) -> str:
@@ -96,7 +100,8 @@ def ruleset(guard: Guard) -> str:
     foreign = [
         f"{family} {end} {network} drop" for family, network in ranges for end in ("saddr", "daddr")
     ]
-    raw = [f"{near} jump bound" for near in _near(ranges, "saddr") + _near(ranges, "daddr")]
+    raw = table.heard(guard.relayed, "goto hear")
+    raw += [f"{near} jump bound" for near in _near(ranges, "saddr") + _near(ranges, "daddr")]
     raw += [
         f'udp dport {each.port} iifname "{each.uplink}" meta mark set {each.mark:#x} accept'
         for each in guard.entries
@@ -107,7 +112,8 @@ def ruleset(guard: Guard) -> str:
     told = f"ip6 daddr {guard.prefix} udp dport {PORT} accept"
     sent = [*_heard("daddr", families), told, *_unheard("daddr", families, "sent")]
     came = [*_heard("saddr", families), told, *_unheard("saddr", families, "came")]
-    output = [f"meta mark {guard.over.mark:#x} goto outer"] if guard.over else []
+    output = [table.UNTRACKED]
+    output += [f"meta mark {guard.over.mark:#x} goto outer"] if guard.over else []
     output += [f"{near} jump outbound" for near in _near(ranges, "daddr")]
     forward = [f"iifname {{ {own} }} goto onward", f"oifname {{ {own} }} drop"] if own else []
     onward = [f"oifname != {{ {own} }} drop", *sent] if own else []
@@ -119,13 +125,14 @@ def ruleset(guard: Guard) -> str:
             *(line for version, _ in families for line in _sets(version, guard.peers)),
             *_report("sent", "daddr", families),
             *_report("came", "saddr", families),
+            *_chain("hear", table.HEAR),
             *_chain("inbound", [*come, *came]),
             *_chain("bound", [*inside, *foreign]),
             *_chain("outer", [*go, *none]),
             *_chain("outbound", [f"{_OURS} goto outer", *carried, *sent]),
             *_chain("onward", onward),
             *_hooked("raw", "prerouting priority -310", raw),
-            *_hooked("output", "output priority -150", output),
+            *_hooked("output", "output priority -310", output),
             *_hooked("forward", "forward priority -150", forward),
             "}",
             "",

@@ -120,6 +120,7 @@ class Ground:
                 None,
             ),
             carriers=carriers,
+            relayed=tuple(sorted(e.own.port for e in interfaces if e.own.slot.kind is Kind.RELAY)),
             peers=(
                 *(each.address for each in members),
                 *(each.alias for each in members if each.alias is not None),

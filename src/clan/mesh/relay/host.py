@@ -57,7 +57,6 @@ class Host:
         self._say = say
         self.nat = Nat(folder / "forwarding")
         self.state = self._read()
-        self._ports: tuple[int, ...] = ()
         self._uplinks: tuple[str, ...] = ()
         self._pumped: list[Any] | None = None
         self._count_at = math.inf
@@ -71,12 +70,12 @@ class Host:
         """When `turn` has something to do."""
         return self._count_at
 
-    def settle(self, *, ports: Iterable[int], uplinks: Iterable[str], now: float) -> None:
+    def settle(self, *, uplinks: Iterable[str], now: float) -> None:
         """Have what follows from another map, or from other networks around.
 
-        `ports` are those of this machine's own slots for relays. Raises OSError, StepError.
+        Raises OSError, StepError.
         """
-        self._ports, self._uplinks = tuple(sorted(ports)), tuple(sorted(uplinks))
+        self._uplinks = tuple(sorted(uplinks))
         self._have(self._desk.revise(self.state), now)
 
     def take(self, asked: Asked, now: float) -> list[Post | Call]:
@@ -107,7 +106,6 @@ class Host:
         self.state = state
         passes = table.passed(state.flows)
         told = table.Told(
-            ports=self._ports,
             flows=state.flows,
             uplinks=self._uplinks,
             shut=self.nat.forward() if passes else (),

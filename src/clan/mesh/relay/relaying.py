@@ -20,7 +20,7 @@ from clan.mesh import identity
 from clan.mesh.agent import marks
 from clan.mesh.agent.nflog import LogGroup
 from clan.mesh.chart.links import Reached
-from clan.mesh.link import Endpoint, Kind, LinkId
+from clan.mesh.link import Endpoint, LinkId
 from clan.mesh.relay import message, offer, post, seat, table
 from clan.mesh.relay.desk import Asked
 from clan.mesh.relay.host import Host
@@ -133,12 +133,7 @@ class Relaying:
         self._clan = Clan.of(scene.content.machines, scene.records)
         here = (m.name for m in scene.content.machines if m.identity == self._key.public)
         self._here = next(here, "")
-        own = [each for each in scene.own if each.slot.kind is Kind.RELAY]
-        self._host.settle(
-            ports=[each.port for each in own],
-            uplinks=[each.name for each in scene.attachments],
-            now=now,
-        )
+        self._host.settle(uplinks=[each.name for each in scene.attachments], now=now)
         candidates = offer.candidates(_addresses(scene), scene.mapped)
         self.offers = offer.settle(self.offers, candidates)
         self._settle_seats()

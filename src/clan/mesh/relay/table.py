@@ -4,11 +4,13 @@ One table, replaced whole in one step. A flow's datagrams are known by where the
 port they come to; that gives them a mark in conntrack, and by this mark alone they are translated:
 to the other side, and from the address of this relay that the other side knows.
 
-    raw         what carries the magic goes to the agent (log group) and no further: so conntrack
-                never knows it, and no entry without a translation is made for a port
-    output      what the agent answers is not tracked either, for the same reason
     translate   a flow's first datagram gets its mark, and its new destination
     came, left  counts; a flow that comes and does not leave is stopped by somebody else's rules
+
+Registrations are rules of the mesh's own table (`clan.mesh.agent.firewall`), as every chain that
+every packet meets costs: what carries the magic goes to the agent (log group) and no further. So
+conntrack never knows it, and no entry without a translation is made for a port. What the agent
+answers is not tracked either, for the same reason.
 """
 
 from __future__ import annotations
@@ -34,17 +36,27 @@ HEARD = 300
 FAMILIES = ("ip", "ip6")
 _HERE = "fib daddr type local"
 """A router may be a relay, too: what it passes on for others is none of its business."""
+_MAGIC = f"@th,64,32 0x{MAGIC[:4].hex()} @th,64,64 0x{MAGIC.hex()}"
+"""Every packet meets this: four bytes are compared at once, eight by a detour."""
+_SEATS = f"{{ {PORTS.start}-{PORTS.stop - 1}, {DOOR} }}"
+HEAR = (
+    f"limit rate over {HEARD}/second burst {HEARD} packets drop",
+    f"log group {GROUP}",
+    "drop",
+)
+"""What becomes of a registration, or an answer to one."""
+UNTRACKED = f"{_MAGIC} udp sport {_SEATS} notrack"
+"""What is done to an answer that leaves, before it is tracked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """What the table is to say. `ports` are those of this machine's own slots for relays.
+    """What the table is to say.
 
     `uplinks` are those between which nothing is to be forwarded but flows, in the versions of IP
     (`ipv4`, `ipv6`) that are `shut`: where it was the mesh that switched forwarding on.
     """
 
-    ports: tuple[int, ...] = ()
     flows: tuple[Flow, ...] = ()
     uplinks: tuple[str, ...] = ()
     shut: tuple[str, ...] = ()
@@ -65,6 +77,16 @@ def passed(flows: Iterable[Flow]) -> list[Flow]:
     return [flow for flow in flows if flow.is_ready and flow.in_kernel]
 
 
+def heard(ports: Iterable[int], then: str) -> list[str]:
+    """Return the rules for what comes in, before it is tracked: `then` for what is to be heard.
+
+    `ports` are those of this machine's own slots for relays.
+    """
+    listed = ", ".join(map(str, ports))
+    own = [f"{_MAGIC} udp dport {{ {listed} }} {then}"] if listed else []
+    return [*own, f"{_MAGIC} udp dport {_SEATS} {_HERE} {then}"]
+
+
 def ruleset(told: Told) -> str:
     """Return the table in nft's language (nft(8)), for `nft -f`."""
     lines = [f"table inet {TABLE} {{}}", f"delete table inet {TABLE}", f"table inet {TABLE} {{"]
@@ -73,26 +95,6 @@ def ruleset(told: Told) -> str:
         lines += _maps(family, [flow for flow in flows if _family(flow.legs[0]) == family])
     ours = f"ct mark & {MASK:#x} == {FIRST:#x}"
     lines += _counting(flows)
-    heard = [f"udp dport {{ {_listed(told.ports)} }}"] if told.ports else []
-    seats = f"{{ {PORTS.start}-{PORTS.stop - 1}, {DOOR} }}"
-    heard.append(f"udp dport {seats} {_HERE}")
-    # Every packet meets this: four bytes are compared at once, eight by a detour.
-    magic = f"@th,64,32 {_number(MAGIC[:4])} @th,64,64 {_number(MAGIC)}"
-    lines += _chain(
-        "raw", "filter hook prerouting priority -310", [f"{magic} {to} jump hear" for to in heard]
-    )
-    lines += [
-        "chain hear {",
-        f"limit rate over {HEARD}/second burst {HEARD} packets drop",
-        f"log group {GROUP}",
-        "drop",
-        "}",
-    ]
-    lines += _chain(
-        "output",
-        "filter hook output priority -310",
-        [f"{magic} udp sport {seats} notrack"],
-    )
     if flows:
         lines += _chain("translate", "nat hook prerouting priority -110", _to(ours))
         lines += _chain("behind", "nat hook postrouting priority 90", _from(ours))
@@ -187,11 +189,3 @@ def _set(head: str, kind: str, elements: Sequence[str]) -> list[str]:
 
 def _chain(name: str, hook: str, rules: Iterable[str]) -> list[str]:
     return [f"chain {name} {{", f"type {hook}; policy accept;", *rules, "}"]
-
-
-def _number(data: bytes) -> str:
-    return f"{int.from_bytes(data, 'big'):#x}"
-
-
-def _listed(ports: Iterable[int]) -> str:
-    return ", ".join(map(str, ports))

@@ -81,6 +81,7 @@ class End:
             self.daemon = subprocess.Popen(
                 words,
                 env={"LOG_LEVEL": "error"},
+                stdout=subprocess.DEVNULL,  # a banner: the kernel could do it, too
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )

@@ -130,7 +130,10 @@ class Station:
         Path(f"/var/run/wireguard/{self.interface}.sock").unlink(missing_ok=True)
         with self.space.inside():
             words = [str(program), "--foreground", self.interface]
-            self._daemon = subprocess.Popen(words, env={"LOG_LEVEL": "error"})
+            # Its banner says that the kernel could do it, too.
+            self._daemon = subprocess.Popen(
+                words, env={"LOG_LEVEL": "error"}, stdout=subprocess.DEVNULL
+            )
         until(InUserspace(self._kernel, self.interface).answers)
         self.wireguard = make(self._kernel, self.interface)
         self._kernel.set_mtu(index, mtu)

@@ -12,7 +12,6 @@ from clan.mesh.chart import signed
 from clan.mesh.chart.canonical import encode
 from clan.mesh.chart.content import Secret
 from clan.mesh.relay.message import (
-    MAGIC,
     PURPOSE,
     Answer,
     Ask,
@@ -25,6 +24,7 @@ from clan.mesh.relay.message import (
     read,
     write,
 )
+from clan.mesh.relay.ports import MAGIC
 
 ONE, RELAY = key("one"), key("relay")
 SECRET, FORMER = Secret(made=NOW, key=b"s" * 32), Secret(made=NOW - 86400, key=b"f" * 32)

@@ -26,7 +26,7 @@ from clan.mesh.chart import signed
 from clan.mesh.chart.canonical import base64_of, check, decode, encode
 from clan.mesh.errors import MeshError
 from clan.mesh.identity import SIZE
-from clan.mesh.relay.ports import SEATS
+from clan.mesh.relay.ports import MAGIC, SEATS
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from clan.mesh.chart.content import Secret
     from clan.mesh.identity import Key
 
-MAGIC = bytes.fromhex("c1a9be11c0de0001")
-"""No datagram of WireGuard, which begin with a byte from 1 to 4, begins so."""
 PURPOSE = "relay"
 LARGEST = 1024
 """Bytes of a body."""

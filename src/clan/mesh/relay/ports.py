@@ -1,4 +1,4 @@
-"""The UDP ports by which machines and relays talk to each other."""
+"""What a firewall knows relays' datagrams by: UDP ports, and how registrations begin."""
 
 from __future__ import annotations
 
@@ -10,3 +10,5 @@ DOOR = 443
 """A UDP port of a relay that stands for any seat, for who gets out by few others: QUIC's."""
 PORT = 46743
 """That of members' stable addresses, for what is said by the mesh itself."""
+MAGIC = bytes.fromhex("c1a9be11c0de0001")
+"""How a registration and its answer begin; WireGuard's datagrams begin with a byte from 1 to 4."""

@@ -18,8 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from clan.mesh.relay.message import MAGIC
-from clan.mesh.relay.ports import DOOR, PORTS
+from clan.mesh.relay.ports import DOOR, MAGIC, PORTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

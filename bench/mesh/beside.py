@@ -329,7 +329,7 @@ def derp_behind_routers(ground: Ground) -> Iterator[Two]:
     """Have two in Tailscale's network, where a relay and two behind routers stand."""
     with contextlib.ExitStack() as stack:
         ground.report("Tailscale through its DERP, behind routers")
-        laid = relays.Ground()
+        laid = relays.Homes()
         stack.callback(laid.remove)
         relays.rules(laid.spaces["net"], WALL)
         folder = ground.folder / "derp-routers"

@@ -190,7 +190,7 @@ class Node:
         self.wireguard.close()
 
 
-class Ground:
+class Homes:
     """The namespaces and cables, with nothing that runs in them."""
 
     def __init__(self) -> None:
@@ -230,7 +230,7 @@ class Ground:
             spaces[each].run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
 
 
-class World(Ground):
+class World(Homes):
     """The members and the relay on it. `drive` gives everybody turns until something holds."""
 
     def __init__(self, folder: Path) -> None:

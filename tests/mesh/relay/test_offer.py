@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 PLACE = Endpoint(host="203.0.113.2", port=23600)
 MEMBERS = [b"a" * 32, b"b" * 32]
 LAN = [ip_network("192.0.2.0/24"), ip_network("2001:db8:9::/64")]
-
-
 NONCE = b"n" * 16
 
 

@@ -100,7 +100,7 @@ def ruleset(guard: Guard) -> str:
     foreign = [
         f"{family} {end} {network} drop" for family, network in ranges for end in ("saddr", "daddr")
     ]
-    raw = table.heard(guard.relayed, "goto hear")
+    raw = table.registrations(guard.relayed, "goto registered")
     raw += [f"{near} jump bound" for near in _near(ranges, "saddr") + _near(ranges, "daddr")]
     raw += [
         f'udp dport {each.port} iifname "{each.uplink}" meta mark set {each.mark:#x} accept'
@@ -125,7 +125,7 @@ def ruleset(guard: Guard) -> str:
             *(line for version, _ in families for line in _sets(version, guard.peers)),
             *_report("sent", "daddr", families),
             *_report("came", "saddr", families),
-            *_chain("hear", table.HEAR),
+            *_chain("registered", table.HAND_OVER),
             *_chain("inbound", [*come, *came]),
             *_chain("bound", [*inside, *foreign]),
             *_chain("outer", [*go, *none]),

@@ -38,7 +38,7 @@ _HERE = "fib daddr type local"
 _MAGIC = f"@th,64,32 0x{MAGIC[:4].hex()} @th,64,64 0x{MAGIC.hex()}"
 """Every packet meets this: four bytes are compared at once, eight by a detour."""
 _SEATS = f"{{ {PORTS.start}-{PORTS.stop - 1}, {DOOR} }}"
-HEAR = (
+HAND_OVER = (
     f"limit rate over {HEARD}/second burst {HEARD} packets drop",
     f"log group {GROUP}",
     "drop",
@@ -76,8 +76,8 @@ def passed(flows: Iterable[Flow]) -> list[Flow]:
     return [flow for flow in flows if flow.is_ready and flow.in_kernel]
 
 
-def heard(ports: Iterable[int], then: str) -> list[str]:
-    """Return the rules for what comes in, before it is tracked: `then` for what is to be heard.
+def registrations(ports: Iterable[int], then: str) -> list[str]:
+    """Return the rules for what comes in, before it is tracked: `then` for a registration.
 
     `ports` are those of this machine's own slots for relays.
     """

@@ -113,7 +113,7 @@ class Member:
 
     def mend(self) -> None:
         """Let it in again."""
-        self.space.run("nft delete table inet cut")
+        self.space.run("nft delete table netdev cut")
 
     def remove(self) -> None:
         """Take it away."""

@@ -42,10 +42,10 @@ PREFIX = identity.prefix(ROOT.public)
 UNITS = Path(__file__).parent / "programs" / "units"
 PORT = 5555
 CUT = """\
-table inet cut {{
-    chain cut {{
-        type filter hook prerouting priority -400;
-        iifname "{uplink}" drop
+table netdev cut {{
+    chain {uplink} {{
+        type filter hook ingress device "{uplink}" priority -100;
+        meta protocol {{ ip, ip6 }} drop
     }}
 }}
 """
@@ -215,7 +215,7 @@ class Box:
             subprocess.run(["nft", "-f", "-"], input=CUT.format(uplink=uplink).encode(), check=True)
 
     def mend(self) -> None:
-        self.space.run("nft delete table inet cut")
+        self.space.run("nft delete table netdev cut")
 
     def udp(self, port: int = PORT) -> socket.socket:
         with self.space.inside():

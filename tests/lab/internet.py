@@ -13,9 +13,8 @@ import time
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from tests.lab.agents import Box
+from tests.lab.conntrack import forget_connections
 from tests.lab.spaces import Space, join
-
-from clan.mesh.agent.conntrack import Conntrack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -159,9 +158,7 @@ class Home(Switch):
         self.space.run("nft delete table inet nat")
         self.rules(NAT.format(how=how))
         with self.space.inside():
-            tracked = Conntrack()
-        tracked.forget_mark(0, 0)
-        tracked.close()
+            forget_connections()
 
     def die(self) -> None:
         """Let nothing pass, while the LAN is as it was."""

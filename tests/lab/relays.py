@@ -20,12 +20,12 @@ import time
 from ipaddress import IPv6Network
 from typing import TYPE_CHECKING, TypeVar
 
+from tests.lab.conntrack import forget_connections
 from tests.lab.spaces import Space, join
 from tests.mesh.signers import ROOT, fresh, key, machine, signed
 
 from clan.mesh import identity
 from clan.mesh.agent import firewall, uplinks
-from clan.mesh.agent.conntrack import Conntrack
 from clan.mesh.agent.kernel import Kernel
 from clan.mesh.chart.accept import Held
 from clan.mesh.chart.content import Content
@@ -303,8 +303,12 @@ class World(Homes):
     def counted(self) -> int:
         """Return how many datagrams, or batches, the relay's kernel passed on since last asked."""
         with self.relay.space.inside():
-            counts = self.relay.relaying._host.nat.counts()
-        return sum(left for _, left in counts.values())
+            counts = self.relay.relaying._host.forwarding.counts()
+        return sum(count.passed for count in counts.values())
+
+    def pumped(self) -> int:
+        """Return how many flows a program passes on at the relay, as the kernel does not."""
+        return len(self.relay.relaying._host._pumped or ())
 
     def legs(self) -> list[Leg]:
         """Return where the relay has everybody registered."""
@@ -347,9 +351,7 @@ class World(Homes):
     def rebind(self, router: str) -> None:
         """Have a router forget its translations, as one that was switched off and on."""
         with self.spaces[router].inside():
-            known = Conntrack()
-        known.forget_mark(0, 0)
-        known.close()
+            forget_connections()
 
     def remove(self) -> None:
         for node in self._made:

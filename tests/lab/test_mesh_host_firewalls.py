@@ -55,8 +55,8 @@ def made_by(lab: Lab, package: str, command: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("package", "command", "in_kernel"),
-    [("ufw iptables", UFW, False), ("firewalld", FIREWALLD, True)],
+    ("package", "command"),
+    [("ufw iptables", UFW), ("firewalld", FIREWALLD)],
     ids=["ufw", "firewalld"],
 )
 def test_a_relay_passes_on_under_it(
@@ -64,14 +64,8 @@ def test_a_relay_passes_on_under_it(
     world: World,  # noqa: F811
     package: str,
     command: str,
-    *,
-    in_kernel: bool,
 ) -> None:
-    """firewalld lets through what was translated; ufw drops it, and a program passes it on."""
     rules(world.spaces["relay"], made_by(server, package, command))
     world.join()
-    world.drive(lambda: world.passes(tries=1))
-    world.wait(3)
     assert world.passes()
-    flows = world.relay.relaying._host.state.flows
-    assert [flow.in_kernel for flow in flows] == [in_kernel]
+    assert world.pumped() == 0

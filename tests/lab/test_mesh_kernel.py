@@ -53,6 +53,27 @@ def kernel(space: Space) -> Iterator[Kernel]:
     made.close()
 
 
+def test_the_route_that_a_packet_takes(space: Space, kernel: Kernel) -> None:
+    space.run("ip addr add 10.9.0.2/24 dev eth0")
+    space.run("ip addr add 10.8.0.2/24 dev wlan0")
+    space.run("ip addr add fdaa::2/64 dev wlan0 nodad")
+    space.run("ip route add default via 10.9.0.1 dev eth0")
+    space.run("ip route add default via 10.8.0.1 dev wlan0 table 77")
+    space.run("ip rule add fwmark 7 table 77")
+    space.run("ip route add blackhole 192.0.2.0/24")
+
+    def way(host: str, mark: int = 0) -> tuple[int, str] | None:
+        found = kernel.route(ip_address(host), mark=mark)
+        return (found.index, str(found.gateway)) if found else None
+
+    assert way("198.51.100.1") == (to(kernel, "eth0"), "10.9.0.1")
+    assert way("198.51.100.1", mark=7) == (to(kernel, "wlan0"), "10.8.0.1")
+    assert way("10.9.0.77") == (to(kernel, "eth0"), "None")
+    assert way("fdaa::77") == (to(kernel, "wlan0"), "None")
+    for nowhere in ("192.0.2.1", "10.9.0.2", "2001:db8::1"):
+        assert way(nowhere) is None
+
+
 def to(kernel: Kernel, name: str) -> int:
     found = kernel.interface(name)
     assert found is not None

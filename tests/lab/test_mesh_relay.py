@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.lab.relays import RELAY, RELAY6, WIREGUARD, World, rules
+from tests.lab.relays import RELAY, RELAY6, WIREGUARD, World, address, rules
+from tests.lab.spaces import join
 
+from clan.mesh.agent.firewall import Watch
 from clan.mesh.link import Endpoint
-from clan.mesh.relay import post
+from clan.mesh.relay import post, table
 from clan.mesh.relay.message import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.lab
+_SO_NO_CHECK = 11
 UNITS = Path(__file__).parent / "programs" / "units"
 DOCKER = """\
 table ip filter {
@@ -57,6 +61,14 @@ table inet firewalld {
         reject with icmpx admin-prohibited
     }
 }
+"""
+LACKING = """\
+#!/bin/sh
+rules=$(cat)
+case "$rules" in
+    *"fwd "*) echo "Could not process rule: No such file or directory" >&2; exit 1 ;;
+esac
+printf %s "$rules" | exec {nft} "$@"
 """
 UNTRACKED = """\
 table ip raw {
@@ -111,12 +123,14 @@ def test_what_came_before_the_rules_does_not_stay_untranslated(world: World) -> 
 
 def test_a_registration_is_answered_while_datagrams_pass(world: World) -> None:
     world.join()
+    before = world.flows()
     for _ in range(3):
         assert world.passes()
         world.wait(0.2)
         world.one.look(world.other)
         assert world.one.seat(world.other).outcome is None
         world.drive(lambda: world.one.seat(world.other).outcome is Outcome.READY)
+    assert world.flows() == before  # nobody had to come by another port
 
 
 def test_a_router_that_changes_the_port_is_registered_anew(world: World) -> None:
@@ -188,7 +202,7 @@ def test_pairs_that_share_a_machine_have_different_ports(
 def test_what_else_is_forwarded_is_let_alone_or_not_begun(world: World, *, forwards: bool) -> None:
     """The relay passes on a port of its own, as Docker does: that is not ours to translate.
 
-    Where it did not forward before, it does so now for flows alone.
+    Where it did not forward before, it does not do so now.
     """
     world.relay.space.run(f"sysctl -qw net.ipv4.ip_forward={int(forwards)}")
     world.join()
@@ -221,26 +235,95 @@ def test_without_its_agent_a_relay_goes_on_and_the_next_one_too(world: World) ->
     assert world.flows() == []
 
 
-@pytest.mark.parametrize("rules_", [DOCKER, UFW], ids=["docker", "ufw"])
-def test_where_others_drop_what_is_forwarded_a_program_passes_it_on(
-    world: World, rules_: str
-) -> None:
+@pytest.mark.parametrize("rules_", [DOCKER, UFW, FIREWALLD], ids=["docker", "ufw", "firewalld"])
+def test_others_rules_for_what_is_forwarded_are_not_asked(world: World, rules_: str) -> None:
     rules(world.spaces["relay"], rules_)
     world.join()
+    assert world.passes()
+    assert world.pumped() == 0
+
+
+def test_where_the_kernel_cannot_a_program_passes_on(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one without the part that puts packets into an interface, which nft then says."""
+    lacking = tmp_path / "bin" / "nft"
+    lacking.parent.mkdir()
+    lacking.write_text(LACKING.format(nft=shutil.which("nft")))
+    lacking.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{lacking.parent}:{os.environ['PATH']}")
+    world.join()
     world.drive(lambda: world.passes(tries=1))
-    assert [flow.in_kernel for flow in world.relay.relaying._host.state.flows] == [False]
-    assert any("drop what is forwarded" in line for line in world.relay.said)
+    assert world.pumped() == 1
+    assert sum("a program does" in line for line in world.relay.said) == 1
     world.relay.relaying.close()
     world.nodes.remove(world.relay)
     assert world.passes()
 
 
-def test_under_firewalld_the_kernel_passes_on(world: World) -> None:
-    rules(world.spaces["relay"], FIREWALLD)
+@pytest.mark.parametrize("six", [False, True], ids=["IPv4", "IPv6"])
+def test_what_comes_in_fragments_is_put_together(world: World, *, six: bool) -> None:
+    if six:
+        for node in (world.one, world.other):
+            world.have_ipv6(node, alone=True)
+        world.give([node.name for node in world.nodes])
     world.join()
     assert world.passes()
-    world.wait(3)
-    assert [flow.in_kernel for flow in world.relay.relaying._host.state.flows] == [True]
+    assert world.pumped() == 0
+    data = os.urandom(2500)
+
+    def arrives() -> bool:
+        world.one.send(data, world.one.place(world.other))
+        world.wait(0.05)
+        return data in world.other.heard()
+
+    world.drive(arrives)
+    assert world.pumped() == 1
+    assert world.passes()
+
+
+def test_what_has_no_checksum_arrives(world: World) -> None:
+    world.join()
+    world.one.wireguard.setsockopt(socket.SOL_SOCKET, _SO_NO_CHECK, 1)
+    assert world.reaches(world.one, world.other)
+
+
+def test_rules_that_are_written_anew_are_not_taken_for_gone(world: World) -> None:
+    with world.relay.space.inside():
+        watch = Watch(table.TABLE)
+    world.join()
+    assert not watch.gone()
+    world.give(["one", "relay", "third"])
+    assert world.flows() == []
+    assert not watch.gone()
+    world.relay.space.run("nft flush ruleset")
+    assert watch.gone()
+    watch.close()
+
+
+def test_another_gateway_is_taken(world: World) -> None:
+    world.join()
+    assert world.passes()
+    relay, net = world.relay.space, world.spaces["net"]
+    net.run("ip addr del 203.0.113.1/24 dev relay")
+    address(net, "relay", "203.0.113.7/24")
+    relay.run("ip route replace default via 203.0.113.7")
+    relay.run("ip neigh flush all")
+    world.relay.settle(world.held, world.records)
+    assert world.passes()
+
+
+def test_an_uplink_that_was_made_anew_passes_on_again(world: World) -> None:
+    world.join()
+    assert world.passes()
+    relay, net = world.relay.space, world.spaces["net"]
+    relay.run("ip link del eth0")
+    join(net, "relay", relay, "eth0")
+    address(net, "relay", "203.0.113.1/24")
+    address(relay, "eth0", f"{RELAY}/24", "203.0.113.1")
+    world.relay.settle(world.held, world.records)
+    assert world.passes()
+    assert world.pumped() == 0
 
 
 def test_one_with_ipv4_and_one_with_ipv6_are_joined(world: World) -> None:
@@ -258,7 +341,7 @@ def test_two_with_ipv6_meet_there_and_in_the_kernel(world: World) -> None:
     world.give([node.name for node in world.nodes])
     world.join()
     assert world.passes()
-    assert [flow.in_kernel for flow in world.relay.relaying._host.state.flows] == [True]
+    assert world.pumped() == 0
 
 
 def test_a_machine_offers_itself_when_a_member_elsewhere_reached_it(world: World) -> None:

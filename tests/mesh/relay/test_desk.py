@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from clan.mesh.link import Endpoint
 from clan.mesh.relay import desk
-from clan.mesh.relay.desk import LIFE, TOKEN_FOR, Asked, Desk, Post, Side, State
+from clan.mesh.relay.desk import LIFE, TOKEN_FOR, Asked, Count, Desk, Post, Side, State
 from clan.mesh.relay.message import Answer, Ask, Call, Outcome
 from clan.mesh.relay.ports import DOOR, PORTS, SEATS
-from clan.mesh.relay.table import Told, ruleset
+from clan.mesh.relay.table import NextHop, Passed, ruleset
 
 RELAY = b"r" * 32
 ENDS: dict[str, Side] = {name: (name.encode() * 32, f"{name * 8}") for name in "abcdef"}
@@ -182,34 +182,35 @@ def test_who_leaves_is_gone_and_a_flow_that_is_silent_too() -> None:
     state, _ = register(state, asked("a", "b", serial=2, leaves=True))
     left, right = state.flows
     assert (len(left.legs), len(right.legs)) == (1, 2)
-    state, _ = desk.count(state, {right.number: (1, 1)}, LIFE - 1)
-    state, _ = desk.count(state, {}, LIFE + 1)
+    state = desk.count(state, {right.number: Count(passed=1)}, LIFE - 1)
+    state = desk.count(state, {}, LIFE + 1)
     assert [flow.number for flow in state.flows] == [right.number]
 
 
-@pytest.mark.parametrize(
-    ("seen", "stopped"), [((9, 0), True), ((9, 9), False), ((2, 0), False), ((0, 0), False)]
-)
-def test_what_comes_and_does_not_leave_is_stopped(seen: tuple[int, int], stopped: bool) -> None:
+def test_a_flow_that_came_in_fragments_once_is_not_plain_any_more() -> None:
     state = State()
-    for own, peer in FOUR[:2]:
+    for own, peer in FOUR:
         state, _ = register(state, asked(own, peer))
-    state, blocked = desk.count(state, {1: seen}, 1)
-    assert (bool(blocked), state.flows[0].in_kernel) == (stopped, not stopped)
-    state, _ = register(state, asked("c", "d"), 2)
-    assert state.flows[1].is_blocked is stopped
+    state = desk.count(state, {1: Count(fragments=1), 2: Count(passed=9)}, 1)
+    state = desk.count(state, {1: Count(passed=9)}, 2)
+    state, _ = register(state, asked("a", "b", serial=2), 3)
+    assert [flow.is_plain for flow in state.flows] == [False, True]
 
 
 def test_one_end_may_come_by_the_port_that_stands_for_any_seat() -> None:
     state, _ = register(State(), asked("a", "b", door=True))
     state, found = register(state, asked("b", "a"))
     assert [each.outcome for each in found] == 2 * [Outcome.READY]
-    written = ruleset(Told(flows=state.flows))
-    assert f"198.51.100.97 . 4000 . {DOOR} : 0x" in written
-    assert f"198.51.100.98 . 4000 . {PORTS[7]} : 0x" in written
+    hop = NextHop(interface="eth0", neighbour="203.0.113.1")
+    written = ruleset([Passed(flow=state.flows[0], hops=(hop, hop))], ["eth0"])
     # What goes to either comes from where it sends to.
-    assert f"203.0.113.2 . {DOOR}" in written
-    assert f"203.0.113.2 . {PORTS[7]}" in written
+    for at, (host, port, other) in enumerate(
+        (("198.51.100.97", DOOR, 1), ("198.51.100.98", PORTS[7], 0))
+    ):
+        assert f"{host} . 4000 . 203.0.113.2 . {port} : goto to1_{other}" in written
+        chain = written.partition(f"chain to1_{at} {{")[2].partition("}")[0]
+        assert f"ip daddr set {host}\n" in chain
+        assert f"udp sport set {port} udp dport set 4000 " in chain
 
 
 def test_the_port_for_any_seat_serves_one_flow_of_an_interface() -> None:

@@ -112,8 +112,7 @@ def ruleset(guard: Guard) -> str:
     told = f"ip6 daddr {guard.prefix} udp dport {PORT} accept"
     sent = [*_heard("daddr", families), told, *_unheard("daddr", families, "sent")]
     came = [*_heard("saddr", families), told, *_unheard("saddr", families, "came")]
-    output = [table.UNTRACKED]
-    output += [f"meta mark {guard.over.mark:#x} goto outer"] if guard.over else []
+    output = [f"meta mark {guard.over.mark:#x} goto outer"] if guard.over else []
     output += [f"{near} jump outbound" for near in _near(ranges, "daddr")]
     forward = [f"iifname {{ {own} }} goto onward", f"oifname {{ {own} }} drop"] if own else []
     onward = [f"oifname != {{ {own} }} drop", *sent] if own else []

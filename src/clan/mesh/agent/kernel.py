@@ -21,7 +21,7 @@ from clan.mesh.agent.rtnetlink import FAMILIES, MAIN, PROTOCOL, Address, Interfa
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from clan.mesh.agent.rtnetlink import IpInterface
+    from clan.mesh.agent.rtnetlink import IpAddress, IpInterface
 
 _NEW_LINK, _DELETE_LINK, _GET_LINK, _SET_LINK = 16, 17, 18, 19
 _NEW_ADDRESS, _DELETE_ADDRESS, _GET_ADDRESS = 20, 21, 22
@@ -32,6 +32,9 @@ _GROUPS = (1, 5, 7, 8, 9, 11, 19)
 
 _ABSENT = frozenset({errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL})
 """What the kernel says of something that is not there."""
+
+_NO_WAY = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL})
+"""What it says where no route leads there, or one that forbids it (`unreachable`, `blackhole`)."""
 
 _TUNSETIFF, _TUNSETPERSIST = 0x400454CA, 0x400454CB
 _TUN_WITHOUT_HEADER = 0x1001
@@ -138,6 +141,20 @@ class Kernel:
             with _absent_is_fine():
                 found += self._netlink.ask(_GET_ROUTE, body, DUMP)
         return [route for each in found for route in rtnetlink.read_routes(each.body)]
+
+    def route(self, to: IpAddress, *, mark: int = 0) -> Route | None:
+        """Return the route that a packet with a mark takes, the first of several that share it.
+
+        None is for no way there, and for this machine itself. Raises NetlinkError.
+        """
+        try:
+            found = self._netlink.ask(_GET_ROUTE, rtnetlink.route_to(to, mark))
+        except NetlinkError as fault:
+            if fault.errno not in _NO_WAY:
+                raise
+            return None
+        routes = (route for each in found for route in rtnetlink.read_routes(each.body))
+        return next((route for route in routes if route.kind == rtnetlink.UNICAST), None)
 
     def set_route(self, route: Route) -> None:
         """Make a route, in place of the one to there with its metric. Raises NetlinkError.

@@ -53,7 +53,7 @@ _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_AF_SPEC, _IFLA_CARR
 _INFO_KIND, _INET6_ADDR_GEN_MODE, _ADDR_GEN_NONE = 1, 8, b"\x01"
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_METRICS = 1, 4, 5, 6, 7, 8
-_RTA_MULTIPATH, _RTA_TABLE, _RTA_VIA = 9, 15, 18
+_RTA_MULTIPATH, _RTA_TABLE, _RTA_MARK, _RTA_VIA = 9, 15, 16, 18
 _RTAX_MTU = 2
 _FRA_PRIORITY, _FRA_MARK, _FRA_TABLE, _FRA_MASK, _FRA_PROTOCOL = 6, 10, 15, 16, 21
 
@@ -67,6 +67,8 @@ _PERMANENT, _TENTATIVE, _DEPRECATED, _NO_DAD, _NO_ROUTE = 0x80, 0x40, 0x20, 0x2,
 _UNUSABLE = _TENTATIVE | 0x8
 """An address that is being looked for on the LAN, or was found there."""
 _CLONED, _ONLINK = 0x200, 0x4
+_AS_MADE = 0x2000
+"""RTM_F_FIB_MATCH: the route that was found, as somebody made it."""
 _HOST, _LINK_SCOPE = 254, 253
 _TO_TABLE, _INVERTED = 1, 0x2
 
@@ -270,6 +272,15 @@ def routes_body(version: int, table: int, protocol: int = 0) -> bytes:
     """Return what asks for a table's routes, those of one protocol or all."""
     head = _ROUTE.pack(FAMILIES[version], 0, 0, 0, 0, protocol, 0, 0, 0)
     return head + attribute(_RTA_TABLE, struct.pack("=I", table))
+
+
+def route_to(address: IpAddress, mark: int) -> bytes:
+    """Return what asks for the route that a packet with a mark takes."""
+    length = address.max_prefixlen
+    head = _ROUTE.pack(FAMILIES[address.version], length, 0, 0, 0, 0, 0, 0, _AS_MADE)
+    return (
+        head + attribute(_RTA_DST, address.packed) + attribute(_RTA_MARK, struct.pack("=I", mark))
+    )
 
 
 def read_routes(body: bytes) -> Iterator[Route]:

@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from clan.mesh.relay.message import TOKEN, Answer, Ask, Call, Outcome
 from clan.mesh.relay.ports import DOOR, SEATS
@@ -37,10 +36,6 @@ MOST = 1024
 """Flows of a relay."""
 MOST_OF_ONE = 256
 """Flows of one machine."""
-BLOCKED_AFTER = 3
-"""Datagrams that came for a flow while none left: then the kernel does not pass them on."""
-BLOCKED_FOR = 600.0
-"""Seconds after that for which new flows are not tried in the kernel either."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +63,8 @@ class Flow:
     seat: int
     number: int
     legs: tuple[Leg, ...] = ()
-    is_blocked: bool = False
-    """Whether the kernel was seen not to pass its datagrams on."""
+    is_cut: bool = False
+    """Whether datagrams came in fragments, which have to be put together."""
 
     @property
     def is_ready(self) -> bool:
@@ -77,9 +72,9 @@ class Flow:
         return len(self.legs) == len(self.sides)
 
     @property
-    def in_kernel(self) -> bool:
-        """Whether the kernel passes it on: it cannot turn IPv4 into IPv6."""
-        return not self.is_blocked and len({":" in leg.local for leg in self.legs}) == 1
+    def is_plain(self) -> bool:
+        """Whether it takes no more than other addresses: whole datagrams of one version of IP."""
+        return not self.is_cut and len({":" in leg.local for leg in self.legs}) == 1
 
     def leg(self, side: Side) -> Leg | None:
         """Return a side's leg."""
@@ -88,14 +83,20 @@ class Flow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """All flows, and when the kernel was last seen not to pass one on."""
+    """All flows."""
 
     flows: tuple[Flow, ...] = ()
-    blocked: float = -math.inf
 
     def of(self, sides: tuple[Side, Side]) -> Flow | None:
         """Return the flow of two sides, in their order."""
         return next((flow for flow in self.flows if flow.sides == sides), None)
+
+
+class Count(NamedTuple):
+    """What came for a flow: datagrams, or batches, that were passed on, and first fragments."""
+
+    passed: int = 0
+    fragments: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +144,7 @@ class Desk:
         sides = (min(side, other), max(side, other))
         if not self._may(asked.sender, ask.peer):
             return state, [_answer(asked, Outcome.REFUSED, asked.seat)]
-        flow = state.of(sides) or _new(state, sides, asked, now)
+        flow = state.of(sides) or _new(state, sides, asked)
         if flow is None:
             return state, [_answer(asked, Outcome.FULL, asked.seat)]
         if flow.seat != asked.seat or ask.seat != asked.seat:
@@ -216,35 +217,21 @@ class Desk:
         return hmac.new(self.secret, data, hashlib.sha256).digest()[:TOKEN]
 
 
-def count(
-    state: State, seen: Mapping[int, tuple[int, int]], now: float
-) -> tuple[State, frozenset[int]]:
-    """Take in how many datagrams came and left for each flow's number since the last time.
+def count(state: State, seen: Mapping[int, Count], now: float) -> State:
+    """Take in how many datagrams came for each flow's number since the last time.
 
-    Returns also the numbers of flows that the kernel turned out not to pass on. What moved lives
-    on; what neither registered nor moved for `LIFE` is gone.
+    What moved lives on; what neither registered nor moved for `LIFE` is gone.
     """
-    blocked = frozenset(
-        flow.number
-        for flow in state.flows
-        if flow.in_kernel and _is_stopped(seen.get(flow.number, (0, 0)))
-    )
     flows = []
     for flow in state.flows:
+        came = seen.get(flow.number, Count())
         legs = flow.legs
-        if any(seen.get(flow.number, (0, 0))):
+        if any(came):
             legs = tuple(replace(leg, at=now) for leg in legs)
         legs = tuple(leg for leg in legs if now - leg.at < LIFE)
         if legs:
-            is_blocked = flow.is_blocked or flow.number in blocked
-            flows.append(replace(flow, legs=legs, is_blocked=is_blocked))
-    since = now if blocked else state.blocked
-    return replace(state, flows=tuple(flows), blocked=since), blocked
-
-
-def _is_stopped(seen: tuple[int, int]) -> bool:
-    came, left = seen
-    return came >= BLOCKED_AFTER and not left
+            flows.append(replace(flow, legs=legs, is_cut=flow.is_cut or came.fragments > 0))
+    return State(flows=tuple(flows))
 
 
 def _is_where_it_was(known: Leg | None, asked: Asked) -> bool:
@@ -253,7 +240,7 @@ def _is_where_it_was(known: Leg | None, asked: Asked) -> bool:
     return known is not None and (known.endpoint, known.local, known.port) == here
 
 
-def _new(state: State, sides: tuple[Side, Side], asked: Asked, now: float) -> Flow | None:
+def _new(state: State, sides: tuple[Side, Side], asked: Asked) -> Flow | None:
     """Return a flow for two sides at a free seat, the wanted one if it can be."""
     mine = {side[0] for side in sides}
     many = [sum(identity in {s[0] for s in f.sides} for f in state.flows) for identity in mine]
@@ -270,7 +257,6 @@ def _new(state: State, sides: tuple[Side, Side], asked: Asked, now: float) -> Fl
         sides=sides,
         seat=place,
         number=next(number for number in range(1, MOST + 1) if number not in numbers),
-        is_blocked=now - state.blocked < BLOCKED_FOR,
     )
 
 

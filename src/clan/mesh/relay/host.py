@@ -20,16 +20,17 @@ from clan.machine.layout import write
 from clan.machine.system import StepError, run
 from clan.mesh.agent import status
 from clan.mesh.link import Endpoint
-from clan.mesh.relay import desk, table
+from clan.mesh.relay import desk
 from clan.mesh.relay.desk import Asked, Desk, Flow, Leg, Post, State
-from clan.mesh.relay.nat import Nat
+from clan.mesh.relay.forward import Forwarding
 from clan.mesh.relay.ports import DOOR, PORTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from clan.mesh.relay.message import Call
+    from clan.mesh.relay.table import Passed
 
 SOON, LATER = 1.0, 10.0
 """Seconds until datagrams are counted after a change, and from then on."""
@@ -39,7 +40,7 @@ class Host:
     """This machine's side of a relay; `say` is for people.
 
     `folder` is gone at the next boot; what is opened in others' firewalls stays, and is noted in
-    `opened`. Raises OSError where connections are not tracked.
+    `opened`. Raises OSError where the kernel lacks netlink.
     """
 
     def __init__(
@@ -55,27 +56,31 @@ class Host:
         self._socket = folder / "pump.sock"
         self._opened = opened
         self._say = say
-        self.nat = Nat(folder / "forwarding")
+        self.forwarding = Forwarding()
+        self._forwards = True
         self.state = self._read()
-        self._uplinks: tuple[str, ...] = ()
+        self._uplinks: Mapping[str, int] = {}
+        self._kept: list[object] | None = None
         self._pumped: list[Any] | None = None
         self._count_at = math.inf
 
     def close(self) -> None:
         """Let go; what passes, passes."""
-        self.nat.close()
+        self.forwarding.close()
 
     @property
     def due(self) -> float:
         """When `turn` has something to do."""
         return self._count_at
 
-    def settle(self, *, uplinks: Iterable[str], now: float) -> None:
+    def settle(self, *, uplinks: Mapping[str, int], now: float) -> None:
         """Have what follows from another map, or from other networks around.
 
-        Raises OSError, StepError.
+        `uplinks` are their interfaces' indices by name. Raises OSError, StepError.
         """
-        self._uplinks = tuple(sorted(uplinks))
+        self._uplinks = uplinks
+        self._forwards = True
+        self.forwarding.settle(uplinks)
         self._have(self._desk.revise(self.state), now)
 
     def take(self, asked: Asked, now: float) -> list[Post | Call]:
@@ -91,39 +96,49 @@ class Host:
         """Look at what passes, when that is due. Raises OSError, StepError."""
         if now < self._count_at:
             return
-        state, blocked = desk.count(self.state, self.nat.counts(), now)
-        if blocked:
-            self._say(
-                "the kernel does not pass relayed datagrams on, as somebody's rules drop what is "
-                "forwarded: a program passes them on, at a part of the speed"
-            )
-        self._have(state, now)
+        self.forwarding.settle(self._uplinks)
+        seen = self.forwarding.counts() if self._forwards else {}
+        self._have(desk.count(self.state, seen, now), now)
         if self._pumped:
             self._pump(self._pumped)  # it may have been restarted
         self._count_at = now + LATER if self.state.flows else math.inf
 
     def _have(self, state: State, now: float) -> None:
         self.state = state
-        passes = table.passed(state.flows)
-        told = table.Told(
-            flows=state.flows,
-            uplinks=self._uplinks,
-            shut=self.nat.forward() if passes else (),
-        )
-        if self.nat.have(told):
+        flows = [_essence(flow) for flow in state.flows]
+        if flows != self._kept:
             self._keep()
-            self._count_at = min(self._count_at, now + SOON) if state.flows else math.inf
+            self._kept = flows
+            self._count_at = min(self._count_at, now + SOON) if flows else math.inf
+        forwarded = {each.flow.number for each in self._forward()}
         pumped = [
             [
                 [leg.local, leg.port, leg.mark, leg.endpoint.host, leg.endpoint.port]
                 for leg in flow.legs
             ]
             for flow in state.flows
-            if flow.is_ready and not flow.in_kernel
+            if flow.is_ready and flow.number not in forwarded
         ]
         if pumped != self._pumped:
             self._pump(pumped)
             self._pumped = pumped
+
+    def _forward(self) -> list[Passed]:
+        """Have the kernel pass on what it can, and return that. Raises OSError."""
+        if not self._forwards:
+            return []
+        passed = self.forwarding.passed(self.state.flows)
+        try:
+            self.forwarding.have(passed)
+        except StepError as fault:
+            self._forwards = False
+            if passed:
+                self._say(
+                    "the kernel does not pass relayed datagrams on: a program does, at a part of "
+                    f"the speed: {fault}"
+                )
+            return []
+        return passed
 
     def _pump(self, flows: list[Any]) -> None:
         """Tell the program what to pass on; begin it where there is something."""
@@ -148,6 +163,12 @@ class Host:
         with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
             return State(flows=tuple(map(_flow, json.loads(self._file.read_bytes()))))
         return State()
+
+
+def _essence(flow: Flow) -> object:
+    """Return what its datagrams are known by, and who passes them on: not when one last came."""
+    legs = tuple((leg.side, leg.endpoint, leg.local, leg.port, leg.mark) for leg in flow.legs)
+    return flow.number, flow.seat, legs, flow.is_cut
 
 
 def _flow(value: dict[str, Any]) -> Flow:

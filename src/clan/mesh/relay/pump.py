@@ -1,7 +1,7 @@
 """Passes datagrams on where the kernel cannot: `machine.pyz mesh pump INSTANCE`, a unit of its own.
 
-Between IPv4 and IPv6, and where somebody else's rules keep the kernel from forwarding. It reads
-nothing of what it passes, and knows no key. The agent tells it all flows whenever they change; it
+Between IPv4 and IPv6, what comes in fragments, and where the kernel lacks a part. It reads nothing
+of what it passes, and knows no key. The agent tells it all flows whenever they change; it
 goes on without the agent. Batches that the kernel made of datagrams of one size stay batches.
 """
 

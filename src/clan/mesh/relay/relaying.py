@@ -133,14 +133,14 @@ class Relaying:
         self._clan = Clan.of(scene.content.machines, scene.records)
         here = (m.name for m in scene.content.machines if m.identity == self._key.public)
         self._here = next(here, "")
-        self._host.settle(uplinks=[each.name for each in scene.attachments], now=now)
+        self._host.settle(uplinks={each.name: each.index for each in scene.attachments}, now=now)
         candidates = offer.candidates(_addresses(scene), scene.mapped)
         self.offers = offer.settle(self.offers, candidates)
         self._settle_seats()
 
     def forget_table(self) -> None:
         """Note that the table is not what it was: `settle` makes it anew."""
-        self._host.nat.forget_table()
+        self._host.forwarding.forget_table()
 
     def look(self, link: LinkId, now: float) -> bool:
         """Have a link relayed from now on, or registered anew, as it is looked for.

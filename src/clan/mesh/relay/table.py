@@ -1,16 +1,14 @@
-"""The relay's table of nftables: registrations to the agent, all else to the other side. Pure.
+"""The relay's table of nftables: a flow's datagrams go straight on to the other side. Pure.
 
-One table, replaced whole in one step. A flow's datagrams are known by where they come from and the
-port they come to; that gives them a mark in conntrack, and by this mark alone they are translated:
-to the other side, and from the address of this relay that the other side knows.
+One table, replaced whole in one step. Its rules stand where packets come in by an uplink, before
+anything else of the kernel sees them (`netdev` family, hook `ingress`). They write where a datagram
+goes and where it comes from, as the other side knows this relay, and put it into the uplink that
+leads there. So the machine becomes no router, no connection is tracked that would have to be
+forgotten, and no firewall's forward chain is asked.
 
-    translate   a flow's first datagram gets its mark, and its new destination
-    came, left  counts; a flow that comes and does not leave is stopped by somebody else's rules
-
-Registrations are rules of the mesh's own table (`clan.mesh.agent.firewall`), as every chain that
-every packet meets costs: what carries the magic goes to the agent (log group) and no further. So
-conntrack never knows it, and no entry without a translation is made for a port. What the agent
-answers is not tracked either, for the same reason.
+What they do not take goes its usual way. Registrations, by their magic: they are heard by rules of
+the mesh's own table (`clan.mesh.agent.firewall`), before connections are tracked, and go to the
+agent (log group) and no further. And fragments, which have to be put together first.
 """
 
 from __future__ import annotations
@@ -28,15 +26,15 @@ if TYPE_CHECKING:
 TABLE = "clan_relay"
 GROUP = 49_194
 """The log group that the agent hears registrations and their answers by."""
-FIRST, MASK = 0x0C1B0000, 0xFFFF0000
-"""Which conntrack marks are ours. The mesh's links have marks of packets, and other ones."""
 HEARD = 300
 """Datagrams with the magic in a second that are handed over; more is a flood."""
-FAMILIES = ("ip", "ip6")
+PASSED, FRAGMENTS = "passed", "fragments"
+"""How the names of a flow's two counters begin."""
 _HERE = "fib daddr type local"
 """A router may be a relay, too: what it passes on for others is none of its business."""
-_MAGIC = f"@th,64,32 0x{MAGIC[:4].hex()} @th,64,64 0x{MAGIC.hex()}"
+_BEGINNING = f"@th,64,32 0x{MAGIC[:4].hex()}"
 """Every packet meets this: four bytes are compared at once, eight by a detour."""
+_MAGIC = f"{_BEGINNING} @th,64,64 0x{MAGIC.hex()}"
 _SEATS = f"{{ {PORTS.start}-{PORTS.stop - 1}, {DOOR} }}"
 HAND_OVER = (
     f"limit rate over {HEARD}/second burst {HEARD} packets drop",
@@ -44,36 +42,25 @@ HAND_OVER = (
     "drop",
 )
 """What becomes of a registration, or an answer to one."""
-UNTRACKED = f"{_MAGIC} udp sport {_SEATS} notrack"
-"""What is done to an answer that leaves, before it is tracked."""
+_ADDRESS = {"ip": "ipv4_addr", "ip6": "ipv6_addr"}
+_IS_FRAGMENT = {"ip": "ip frag-off & 0x3fff != 0", "ip6": "exthdr frag exists"}
+"""More to come, or an offset (RFC 791, section 3.1); its own header (RFC 8200, section 4.5)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """What the table is to say.
+class NextHop:
+    """Where a datagram is put: the interface, and the neighbour there, by its address."""
 
-    `uplinks` are those between which nothing is to be forwarded but flows, in the versions of IP
-    (`ipv4`, `ipv6`) that are `shut`: where it was the mesh that switched forwarding on.
-    """
-
-    flows: tuple[Flow, ...] = ()
-    uplinks: tuple[str, ...] = ()
-    shut: tuple[str, ...] = ()
+    interface: str
+    neighbour: str
 
 
-def mark(flow: Flow, leg: Leg) -> int:
-    """Return the conntrack mark of what comes in by a leg."""
-    return FIRST | flow.number << 1 | flow.legs.index(leg)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passed:
+    """A flow that the kernel passes on, with the way to each of its legs."""
 
-
-def number(value: int) -> int:
-    """Return the number of the flow that a mark is of."""
-    return (value & ~MASK) >> 1
-
-
-def passed(flows: Iterable[Flow]) -> list[Flow]:
-    """Return the flows that the kernel is to pass on."""
-    return [flow for flow in flows if flow.is_ready and flow.in_kernel]
+    flow: Flow
+    hops: tuple[NextHop, NextHop]
 
 
 def registrations(ports: Iterable[int], then: str) -> list[str]:
@@ -86,105 +73,82 @@ def registrations(ports: Iterable[int], then: str) -> list[str]:
     return [*own, f"{_MAGIC} udp dport {_SEATS} {_HERE} {then}"]
 
 
-def ruleset(told: Told) -> str:
-    """Return the table in nft's language (nft(8)), for `nft -f`."""
-    lines = [f"table inet {TABLE} {{}}", f"delete table inet {TABLE}", f"table inet {TABLE} {{"]
-    flows = passed(told.flows)
-    for family in FAMILIES:
-        lines += _maps(family, [flow for flow in flows if _family(flow.legs[0]) == family])
-    ours = f"ct mark & {MASK:#x} == {FIRST:#x}"
-    lines += _counting(flows)
-    if flows:
-        lines += _chain("translate", "nat hook prerouting priority -110", _to(ours))
-        lines += _chain("behind", "nat hook postrouting priority 90", _from(ours))
-        ways = [
-            f"{ours} ct direction {way} meta mark set ct mark map @{way}_way"
-            for way in ("original", "reply")
+def ruleset(passed: Sequence[Passed], uplinks: Iterable[str]) -> str:
+    """Return the table in nft's language (nft(8)), for `nft -f`; without flows it is empty.
+
+    It is there all the same: so one knows when somebody took all tables away.
+    """
+    head = [f"table netdev {TABLE} {{}}", f"delete table netdev {TABLE}"]
+    if not passed:
+        return "\n".join([*head, f"table netdev {TABLE} {{}}", ""])
+    families = sorted({_family(leg) for each in passed for leg in each.flow.legs})
+    devices = ", ".join(f'"{name}"' for name in uplinks)
+    return "\n".join(
+        [
+            *head,
+            f"table netdev {TABLE} {{",
+            *(line for each in passed for line in _counters(each.flow)),
+            *(line for each in passed for line in _chains(each)),
+            *(line for family in families for line in _map(family, passed)),
+            "chain uplinks {",
+            f"type filter hook ingress devices = {{ {devices} }} priority 0; policy accept;",
+            "meta l4proto != udp accept",
+            f"{_BEGINNING} accept",
+            *(f"{each} {_KNOWN_BY.format(each)} vmap @legs_{each}" for each in families),
+            "}",
+            "}",
+            "",
         ]
-        is_marked = any(leg.mark for flow in flows for leg in flow.legs)
-        came = [f"{ours} ct mark @came", *(ways if is_marked else [])]
-        lines += _chain("came", "filter hook prerouting priority -90", came)
-        # UDP alone: what refuses a datagram, ICMP, belongs to its connection.
-        left = f"meta l4proto udp {ours} ct mark @left"
-        lines += _chain("left", "filter hook postrouting priority 300", [left])
-    if told.shut and told.uplinks:
-        names = ", ".join(f'"{name}"' for name in told.uplinks)
-        between = f"iifname {{ {names} }} oifname {{ {names} }}"
-        alien = f"ct mark & {MASK:#x} != {FIRST:#x}"
-        lines += _chain(
-            "shut",
-            "filter hook forward priority -150",
-            [f"meta nfproto {version} {between} {alien} drop" for version in told.shut],
-        )
-    return "\n".join([*lines, "}", ""])
+    )
 
 
-def _maps(family: str, flows: Sequence[Flow]) -> list[str]:
-    kind = {"ip": "ipv4_addr", "ip6": "ipv6_addr"}[family]
-    legs, to, behind = [], [], []
-    for flow in flows:
-        for leg, other in _ways(flow):
-            of = f"{mark(flow, leg):#x}"
-            legs.append(f"{leg.endpoint.host} . {leg.endpoint.port} . {leg.port} : {of}")
-            to.append(f"{of} : {other.endpoint.host} . {other.endpoint.port}")
-            behind.append(f"{of} : {other.local} . {other.port}")
+_KNOWN_BY = "saddr . udp sport . {} daddr . udp dport"
+
+
+def _counters(flow: Flow) -> list[str]:
+    return [f"counter {name}{flow.number} {{}}" for name in (PASSED, FRAGMENTS)]
+
+
+def _chains(passed: Passed) -> Iterator[str]:
+    """Yield a chain for what comes from each leg: it goes to the other one."""
+    flow = passed.flow
+    for at, (leg, hop) in enumerate(zip(flow.legs, passed.hops, strict=True)):
+        family = _family(leg)
+        yield f"chain {_to(flow, at)} {{"
+        yield f"{_IS_FRAGMENT[family]} counter name {FRAGMENTS}{flow.number} accept"
+        yield f"{family} saddr set {leg.local}"
+        yield f"{family} daddr set {leg.endpoint.host}"
+        out = f"counter name {PASSED}{flow.number} fwd {family} to {hop.neighbour}"
+        out += f' device "{hop.interface}"'
+        if family == "ip":
+            # As bytes of no meaning: the kernel would mend a checksum that is not there (RFC 768).
+            bare = f"@th,0,16 set {leg.port} @th,16,16 set {leg.endpoint.port}"
+            yield f"udp checksum 0 {bare} {out}"
+        yield f"udp sport set {leg.port} udp dport set {leg.endpoint.port} {out}"
+        yield "}"
+
+
+def _map(family: str, passed: Iterable[Passed]) -> list[str]:
+    """Return the map from what a datagram has to the chain of the leg that it goes to."""
+    address = _ADDRESS[family]
+    elements = [
+        f"{leg.endpoint.host} . {leg.endpoint.port} . {leg.local} . {leg.port}"
+        f" : goto {_to(each.flow, 1 - at)}"
+        for each in passed
+        for at, leg in enumerate(each.flow.legs)
+        if _family(leg) == family
+    ]
     return [
-        *_set(f"map legs_{family}", f"{kind} . inet_service . inet_service : mark", legs),
-        *_set(f"map to_{family}", f"mark : {kind} . inet_service", to),
-        *_set(f"map from_{family}", f"mark : {kind} . inet_service", behind),
+        f"map legs_{family} {{",
+        f"type {address} . inet_service . {address} . inet_service : verdict",
+        f"elements = {{ {', '.join(elements)} }}",
+        "}",
     ]
 
 
-def _counting(flows: Sequence[Flow]) -> list[str]:
-    marks = [f"{mark(flow, leg):#x}" for flow in flows for leg in flow.legs]
-    counted = [f"{each} counter" for each in marks]
-    ways: dict[str, list[str]] = {"original": [], "reply": []}
-    for flow in flows:
-        for leg, other in _ways(flow):
-            ways["original"].append(f"{mark(flow, leg):#x} : {other.mark:#x}")
-            ways["reply"].append(f"{mark(flow, leg):#x} : {leg.mark:#x}")
-    return [
-        *(line for name in ("came", "left") for line in _set(f"set {name}", "mark", counted)),
-        *(
-            line
-            for name, elements in ways.items()
-            for line in _set(f"map {name}_way", "mark : mark", elements)
-        ),
-    ]
-
-
-def _to(ours: str) -> list[str]:
-    legs = "saddr . udp sport . udp dport map @legs"
-    return [
-        *(f"{_HERE} ct mark set {family} {legs}_{family}" for family in FAMILIES),
-        *(f"{_is(family)} {ours} dnat {family} to ct mark map @to_{family}" for family in FAMILIES),
-    ]
-
-
-def _from(ours: str) -> list[str]:
-    return [f"{_is(each)} {ours} snat {each} to ct mark map @from_{each}" for each in FAMILIES]
-
-
-def _is(family: str) -> str:
-    return f"meta nfproto {'ipv6' if family == 'ip6' else 'ipv4'} meta l4proto udp"
-
-
-def _ways(flow: Flow) -> Iterator[tuple[Leg, Leg]]:
-    """Yield each leg with the other one."""
-    one, other = flow.legs
-    yield one, other
-    yield other, one
+def _to(flow: Flow, leg: int) -> str:
+    return f"to{flow.number}_{leg}"
 
 
 def _family(leg: Leg) -> str:
     return "ip6" if ":" in leg.local else "ip"
-
-
-def _set(head: str, kind: str, elements: Sequence[str]) -> list[str]:
-    counted = ["counter"] if elements and elements[0].endswith(" counter") else []
-    listed = [f"elements = {{ {', '.join(elements)} }}"] if elements else []
-    return [f"{head} {{", f"type {kind}", *counted, *listed, "}"]
-
-
-def _chain(name: str, hook: str, rules: Iterable[str]) -> list[str]:
-    return [f"chain {name} {{", f"type {hook}; policy accept;", *rules, "}"]

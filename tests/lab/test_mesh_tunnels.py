@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.lab
 
 NO_UDP = """\
-table inet cut {
+table inet no_udp {
     chain cut {
         type filter hook prerouting priority -400;
         iifname "eth0" meta l4proto udp drop
@@ -100,7 +100,7 @@ def test_yggdrasil_carries_the_mesh_while_nothing_else_does_and_never_the_revers
         assert talk.gap() < 1
         assert lives(laptop, desk)["uplink"] == TUNNEL
         for each in boxes:
-            each.mend()
+            each.space.run("nft delete table inet no_udp")
         until(lambda: _talks_by(talk, laptop, desk) == "internet", 60)
         talk.close()
 

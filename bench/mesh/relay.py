@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from bench.harness.ground import Ground
 
-AMOUNT = "300M"
-"""Bytes of one transfer, for iperf3."""
 JOINED = 1.0
 """Seconds in which the relay knows a pair again."""
 LEAST = 1000
@@ -99,7 +97,7 @@ class Pair:
             )
         one.space.run(f"ping -c 3 -i 0.2 {other.stable}")
         self.world.counted()
-        seconds = carried(one.space, other.space, str(other.stable), f"-n {AMOUNT}")
+        seconds = carried(one.space, other.space, str(other.stable))
         if relayed != (self.world.counted() > LEAST):
             raise BenchError("what was to go by the relay did not, or the other way round")
         return seconds

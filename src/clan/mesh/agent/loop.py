@@ -7,6 +7,7 @@ interfaces, addresses and routes stay as they are, and the next one takes them u
 from __future__ import annotations
 
 import math
+import select
 import time
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from clan.mesh.agent.answers import answer
 from clan.mesh.agent.diary import Diary
 from clan.mesh.agent.firewall import GROUP, TABLE, Watch
 from clan.mesh.agent.gossip import Gossip
+from clan.mesh.agent.hearing import INSIDE, Hearing
 from clan.mesh.agent.here import Here
 from clan.mesh.agent.interfaces import Interfaces
 from clan.mesh.agent.kernel import Events, Kernel
@@ -40,7 +42,6 @@ from clan.mesh.exchange import (
     Counters,
     Decision,
     ReadCounters,
-    Received,
     Resumed,
     Send,
     SetEndpoint,
@@ -54,7 +55,6 @@ from clan.mesh.pair import Pair
 from clan.mesh.relay.table import TABLE as RELAY_TABLE
 from clan.mesh.step import State, step
 from clan.mesh.width import LADDER
-from clan.mesh.wire import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,8 +65,6 @@ if TYPE_CHECKING:
     from clan.mesh.exchange import Action, Event
     from clan.mesh.link import LinkId
 
-INSIDE = 48
-"""Bytes of the IPv6 and UDP headers of a message inside a link."""
 LOOK_EVERY = 0.05
 """Seconds between two looks at this machine's network, when one change follows another."""
 TRY_AGAIN = 5.0
@@ -118,10 +116,19 @@ class Agent:
         )
         self._streams = Streams(setting, self.known, self._here, say)
         self._sessions = Sessions()
+        self._hearing = Hearing(
+            self._interfaces,
+            self._sessions,
+            self._signals,
+            self._guide,
+            say=say,
+            gone=self._look_soon,
+        )
         self._seen = self._versions()
         self._observed: list[Event] = []
         self._is_moved = False
-        self._due = self._told_at = -math.inf
+        self._probers: frozenset[int] = frozenset()
+        self._due = self._parts_due = self._told_at = -math.inf
         self._tell_at = math.inf
         self._look_at = self._looked = -math.inf
         self._wish_at, self._wished = math.inf, -math.inf
@@ -139,20 +146,24 @@ class Agent:
         """Take up what an earlier process left, and go on from there."""
         self._look(first=True)
         self._decide()
+        self._rest()
 
     def turn(self) -> None:
         """Wait for something to happen, and do what follows."""
         readable = self._wait()
         now = time.monotonic()
         self._notice(readable, now)
-        if now >= self._look_at:
+        is_more = now >= self._look_at
+        if is_more:
             self._look()
-        for interface in self._interfaces.up.values():
-            self._hear(interface.own.id)
+        is_more |= self._hearing.turn(self._wish, self._state.pairs)
+        self._observed += self._hearing.observed
+        self._hearing.observed.clear()
         self._decide()
         now = time.monotonic()
-        if readable or self._is_moved or now >= self._due or self._is_told_something():
+        if readable or is_more or self._is_moved or now >= self._due:
             self._tell(readable, now)
+            self._rest()
         else:
             self._tell_at = self._told_at + TELL_EVERY
 
@@ -162,24 +173,23 @@ class Agent:
 
     # What there is.
 
-    def _wait(self) -> set[int]:
-        """Wait until something can be read or is due; return what can be read, but for links."""
+    def _rest(self) -> None:
+        """Note what to wait for, and until when: it stays so until somebody has something to do."""
         parts = (self._nearby, self._gossip, self._outside, self._names)
         more = (self._signals, self._relayed, self._streams, self._sessions)
-        own = (self._events, self._watch, self._first, self._status)
-        probers = [each.prober for each in self._interfaces.up.values()]
-        dues = (each.due() for each in (*parts, *more, self.known, self._guide))
-        self._due = min(self._look_at, self._wish_at, self._tell_at, *dues)
+        own = (self._events, self._watch, self._first, self._status, *self._relayed.sockets())
+        self._parts_due = min(each.due() for each in (*parts, *more, self.known, self._guide))
+        self._probers = frozenset(e.prober.fileno() for e in self._interfaces.up.values())
+        readers = (*self._probers, *(each.fileno() for each in own))
         sockets = (pair for each in parts for pair in each.sockets())
-        readers = (*own, *probers, *self._relayed.sockets())
-        readable = self._waiting.wait(readers, sockets, min(self._state.wake, self._due))
-        self._due = min(self._due, self._told_at + TELL_EVERY)
-        return readable - {each.fileno() for each in probers}
+        self._waiting.watch(dict.fromkeys(readers, select.POLLIN) | dict(sockets))
 
-    def _is_told_something(self) -> bool:
-        """Whether what came by links is more than probes and their answers."""
-        said = self._observed or self._signals.observed or self._guide.observed
-        return bool(said) or self._versions() != self._seen
+    def _wait(self) -> set[int]:
+        """Wait until something can be read or is due; return what can be read, but for links."""
+        self._due = min(self._look_at, self._wish_at, self._tell_at, self._parts_due)
+        readable = self._waiting.wait(min(self._state.wake, self._due))
+        self._due = min(self._due, self._told_at + TELL_EVERY)
+        return readable - self._probers
 
     def _notice(self, readable: set[int], now: float) -> None:
         """Take in what can be read, but for what comes by links: that has to be the last."""
@@ -187,6 +197,8 @@ class Agent:
             self._observed.append(Resumed(at=now))
             self._look_soon(now)
             self._nearby.ask(now)
+        if not readable and now < self._due:
+            return
         try:
             if self._events.fileno() in readable and self._is_news():
                 self._look_soon(now)
@@ -222,37 +234,6 @@ class Agent:
         for name, member in self._wish.peers.items():
             if member.address in addresses or (member.alias and member.alias in addresses):
                 self._observed.append(Traffic(peer=name, at=now))
-
-    def _hear(self, own: str) -> None:
-        """Take in what came by the links of an interface."""
-        each = self._interfaces.up[own]
-        by = {remote.address: link for link, remote in each.remotes.items()}
-        try:
-            heard = each.prober.receive()
-        except OSError:  # it was taken away
-            self._look_soon(time.monotonic())
-            return
-        for datagram in heard:
-            link = by.get(datagram.source)
-            if link is None:
-                continue
-            try:
-                message = wire.decode(datagram.data)
-            except wire.WireError as fault:
-                self._say(f"{link}: {fault}")
-                continue
-            self._sessions.heard(datagram.at)
-            self._guide.heard(link, each.own.slot.kind, datagram.at)
-            if (
-                message is None
-                or self._signals.take(link, message, self._wish, self._state.pairs, datagram.at)
-                or self._guide.take(link, message, self._wish, datagram.at)
-            ):
-                continue
-            size = len(datagram.data) + INSIDE
-            self._observed.append(Received(link=link, message=message, at=datagram.at, size=size))
-            if isinstance(message, Answer):
-                self._signals.answered(link, self._wish, datagram.at)
 
     # What is wanted.
 
@@ -346,14 +327,12 @@ class Agent:
     def _decide(self) -> None:
         """Have `step` say what follows from what was observed, and do it."""
         for _ in range(ROUNDS):
-            now = time.monotonic()
+            now, before, desired = time.monotonic(), self._state, self._wish.desired
+            if not self._observed and desired is before.desired and now < before.wake:
+                return
             observed = sorted(self._observed, key=lambda event: event.at)
             self._observed = []
-            is_new = self._wish.desired is not self._state.desired
-            if not observed and not is_new and now < self._state.wake:
-                return
-            before = self._state
-            self._state, actions = step(before, self._wish.desired, observed, now)
+            self._state, actions = step(before, desired, observed, now)
             self.diary.note(before, self._state, observed, now, actions)
             for action in actions:
                 self._is_moved |= not isinstance(action, Send)

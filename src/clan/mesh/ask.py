@@ -72,7 +72,7 @@ def ask(draft: Draft) -> None:
         _tell(draft)
     else:
         _hold(draft)
-    draft.pair = replace(draft.pair, wake=_wake(draft, until))
+    draft.wake = _wake(draft, until)
 
 
 def holds_open(draft: Draft) -> bool:
@@ -191,15 +191,14 @@ def _round_every(draft: Draft) -> float:
 
 def _probe(draft: Draft, standing: Standing, *, number: int = 0, size: int = 0) -> None:
     pair = draft.pair
-    sequence = (pair.sequence + 1) % 2**32
-    draft.pair = replace(pair, sequence=sequence)
+    draft.sequence = (draft.sequence + 1) % 2**32
     health = measure.send(
-        standing.health, sequence=sequence, now=draft.now, size=size, number=number
+        standing.health, sequence=draft.sequence, now=draft.now, size=size, number=number
     )
     asked = standing.asked if size else draft.now
     draft.put(replace(standing, health=health, asked=asked))
     probe = Probe(
-        sequence=sequence,
+        sequence=draft.sequence,
         every=_promise(draft, standing),
         busy=draft.now < pair.traffic + FAST_FOR,
         choice=pair.choice,

@@ -306,6 +306,7 @@ class Agent:
             self._wish_again(now)
             self._decide()
         self.known.keep_soon(now)
+        self.diary.write()
         self._sessions.turn((each.wireguard for each in self._interfaces.up.values()), now)
         for name in self._gossip.wake(self._wish, self._state, now):
             self._observed.append(Called(peer=name, at=now))

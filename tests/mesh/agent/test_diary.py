@@ -56,6 +56,7 @@ def test_who_asks_finds_all_that_was_noted(
         if number % 50 == 0:
             *_, last = journal.replay(lines(kept))
             assert last.state == state
+    assert all(each.stat().st_size < 2 * longest for each in kept.journals)
     replayed = list(journal.replay(lines(kept)))
     assert replayed[-1].state == node.state
     assert all(each.recorded == each.again for each in replayed)

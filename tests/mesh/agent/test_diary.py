@@ -46,7 +46,7 @@ def lines(kept: Diary) -> list[str]:
     return [line for each in kept.journals for line in each.read_text().splitlines()]
 
 
-@pytest.mark.parametrize("longest", [1 << 30, 100_000])
+@pytest.mark.parametrize("longest", [1 << 30, 30_000])
 def test_who_asks_finds_all_that_was_noted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, longest: int
 ) -> None:

@@ -34,6 +34,7 @@ from clan.mesh.agent.sessions import Sessions
 from clan.mesh.agent.signals import Signals
 from clan.mesh.agent.status import Status
 from clan.mesh.agent.streams import Streams
+from clan.mesh.agent.telling import Telling
 from clan.mesh.agent.upkeep import Upkeep
 from clan.mesh.agent.waiting import Waiting
 from clan.mesh.exchange import (
@@ -71,8 +72,6 @@ TRY_AGAIN = 5.0
 """Seconds until something that could not be had is tried again."""
 WISH_EVERY = 0.1
 """Seconds between two reactions to what is told of others."""
-TELL_EVERY = 0.25
-"""Seconds in which what follows from probes alone is told of once: a path has ten a second."""
 ROUNDS = 4
 """Steps in a row that may follow from each other, before other things are looked at."""
 
@@ -128,8 +127,8 @@ class Agent:
         self._observed: list[Event] = []
         self._is_moved = False
         self._probers: frozenset[int] = frozenset()
-        self._due = self._parts_due = self._told_at = -math.inf
-        self._tell_at = math.inf
+        self._telling = Telling()
+        self._due = self._parts_due = -math.inf
         self._look_at = self._looked = -math.inf
         self._wish_at, self._wished = math.inf, -math.inf
         self._waiting = Waiting()
@@ -161,11 +160,10 @@ class Agent:
         self._hearing.observed.clear()
         self._decide()
         now = time.monotonic()
-        if readable or is_more or self._is_moved or now >= self._due:
+        is_news = bool(readable) or is_more or self._is_moved or now >= self._due
+        if self._telling.is_time(now, is_news=is_news):
             self._tell(readable, now)
             self._rest()
-        else:
-            self._tell_at = self._told_at + TELL_EVERY
 
     @property
     def _wish(self) -> Wish:
@@ -186,10 +184,8 @@ class Agent:
 
     def _wait(self) -> set[int]:
         """Wait until something can be read or is due; return what can be read, but for links."""
-        self._due = min(self._look_at, self._wish_at, self._tell_at, self._parts_due)
-        readable = self._waiting.wait(min(self._state.wake, self._due))
-        self._due = min(self._due, self._told_at + TELL_EVERY)
-        return readable - self._probers
+        self._due = min(self._look_at, self._wish_at, self._telling.due, self._parts_due)
+        return self._waiting.wait(min(self._state.wake, self._due)) - self._probers
 
     def _notice(self, readable: set[int], now: float) -> None:
         """Take in what can be read, but for what comes by links: that has to be the last."""
@@ -284,7 +280,7 @@ class Agent:
 
     def _tell(self, readable: set[int], now: float) -> None:
         """Go on with what is told and asked, and have what follows from what is new."""
-        self._is_moved, self._told_at, self._tell_at = False, now, math.inf
+        self._is_moved = False
         self._outside.turn(readable, self._signals.here(), now)
         self._names.turn(readable, self._state.pairs, now)
         self._gossip.turn(self._interfaces.up, readable, now)
@@ -336,7 +332,7 @@ class Agent:
             self._state, actions = step(before, desired, observed, now)
             self.diary.note(before, self._state, observed, now, actions)
             for action in actions:
-                self._is_moved |= not isinstance(action, Send)
+                self._is_moved |= not isinstance(action, Send | ReadCounters)
                 self._carry_out(action)
 
     def _carry_out(self, action: Action) -> None:

@@ -61,6 +61,8 @@ class Draft:
         """Whether the peer may have to be told something else of the links."""
         self.compare = False
         """Whether a round ended that may show a better link."""
+        self.asked = False
+        """Whether the peer asks on the path."""
 
     @property
     def leads(self) -> bool:

@@ -111,6 +111,7 @@ def _probed(draft: Draft, event: Received, message: Probe) -> None:
     )
     size = event.size if event.size >= LARGE else 0
     draft.actions.append(Send(link=event.link, message=answer, size=size))
+    draft.asked |= not size and event.link == draft.pair.path
 
 
 def _answered(draft: Draft, standing: Standing, message: Answer, at: float) -> None:

@@ -152,16 +152,12 @@ class Agent:
         readable = self._wait()
         now = time.monotonic()
         self._notice(readable, now)
-        is_more = now >= self._look_at
-        if is_more:
+        if now >= self._look_at:
+            self._is_moved = True
             self._look()
-        is_more |= self._hearing.turn(self._wish, self._state.pairs)
-        self._observed += self._hearing.observed
-        self._hearing.observed.clear()
-        self._decide()
+        self._decide(is_due=True)
         now = time.monotonic()
-        is_news = bool(readable) or is_more or self._is_moved or now >= self._due
-        if self._telling.is_time(now, is_news=is_news):
+        if self._telling.is_time(now, is_news=bool(readable) or self._is_moved or now >= self._due):
             self._tell(readable, now)
             self._rest()
 
@@ -185,7 +181,8 @@ class Agent:
     def _wait(self) -> set[int]:
         """Wait until something can be read or is due; return what can be read, but for links."""
         self._due = min(self._look_at, self._wish_at, self._telling.due, self._parts_due)
-        return self._waiting.wait(min(self._state.wake, self._due)) - self._probers
+        due = -math.inf if self._observed else min(self._state.wake, self._due)
+        return self._waiting.wait(due) - self._probers
 
     def _notice(self, readable: set[int], now: float) -> None:
         """Take in what can be read, but for what comes by links: that has to be the last."""
@@ -321,10 +318,20 @@ class Agent:
 
     # What is to be done.
 
-    def _decide(self) -> None:
-        """Have `step` say what follows from what was observed, and do it."""
+    def _decide(self, *, is_due: bool = False) -> None:
+        """Have `step` say what follows from what was observed, and do it.
+
+        Before each, what has arrived is taken in: what a step is not told of counts as silence.
+        """
         for _ in range(ROUNDS):
-            now, before, desired = time.monotonic(), self._state, self._wish.desired
+            before, desired = self._state, self._wish.desired
+            if not is_due and not self._observed and desired is before.desired:
+                return
+            is_due = False
+            self._is_moved |= self._hearing.turn(self._wish, before.pairs)
+            self._observed += self._hearing.observed
+            self._hearing.observed.clear()
+            now = time.monotonic()
             if not self._observed and desired is before.desired and now < before.wake:
                 return
             observed = sorted(self._observed, key=lambda event: event.at)

@@ -172,7 +172,7 @@ def until(found: Callable[[], T], seconds: float = 20) -> T:
 def answered(asker: Prober, answerer: Prober, to: IPv6Address, data: bytes = b"probe") -> bool:
     """Whether a probe comes to the other end, and its answer back, in some tries."""
     for _ in range(100):
-        asker.send(data, to)
+        asker.send(data, str(to))
         time.sleep(0.05)
         for heard in answerer.receive():
             answerer.send(heard.data, heard.source)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 
-from tests.mesh.world import Ping, Pipe, World
+from tests.mesh.world import Ping, Pipe, World, two_ways
 
+from clan.mesh.exchange import Received
 from clan.mesh.link import Uplink
 from clan.mesh.pair import Mode
+from clan.mesh.wire import Probe
 
 MONTH = 30.44 * 86400
 A_STEP = 0.002
@@ -77,6 +79,33 @@ def test_a_pair_that_talks_costs_less_than_a_hundred_kilobit_a_second() -> None:
     world.run(20)
     assert (world.bytes["peer05"] - before) * 8 / 20 < 100_000
     assert ping.replies
+
+
+def test_the_two_ends_of_a_pair_ask_in_the_same_breath() -> None:
+    for seed in range(8):
+        world, anna, nas, _ = two_ways(seed, jitter=0.0)
+        anna.log, nas.log = [], []
+        Ping(world, "anna", "nas")
+        world.run(5 + seed * 0.0137)  # whichever end woke first, and however they stand
+        begun = world.now
+        world.run(10)
+        steps = {
+            name: [observed for _, observed, now in node.log or () if now > begun]
+            for name, node in (("anna", anna), ("nas", nas))
+        }
+        # A question of its own and one that comes with an answer; but for rounds, once a second.
+        assert 150 <= len(steps["anna"]) < 260
+        assert 150 <= len(steps["nas"]) < 260
+        # It is asked no less often by that.
+        asked = [
+            event
+            for observed in steps["anna"]
+            for event in observed
+            if isinstance(event, Received)
+            and isinstance(event.message, Probe)
+            and event.link == anna.path("nas")
+        ]
+        assert 95 <= len(asked) < 125
 
 
 def test_a_step_takes_well_under_a_millisecond() -> None:

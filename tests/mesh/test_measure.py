@@ -42,8 +42,9 @@ def test_the_time_that_a_probe_was_held_is_not_the_links() -> None:
 
 def test_an_answer_counts_once_and_only_if_it_was_asked_for() -> None:
     health = probed(0.1)
-    assert measure.answer(health, sequence=0, held=0.0, at=9.0) == (health, None)
-    assert measure.answer(health, sequence=77, held=0.0, at=9.0) == (health, None)
+    late = measure.hear(health, 9.0)
+    assert measure.answer(health, sequence=0, held=0.0, at=9.0) == (late, None)
+    assert measure.answer(health, sequence=77, held=0.0, at=9.0) == (late, None)
 
 
 def test_silence_begins_when_something_was_due() -> None:

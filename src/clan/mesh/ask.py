@@ -1,12 +1,14 @@
 """When a pair's links are asked, and when it has to be looked at again.
 
-A fast pair's path is probed ten times a second. Once a second, and more often after waking, all its
-links are asked in one moment: a *round*, the path first. While the path is in doubt the rounds
-follow each other so closely that the answer is known in a quarter of a second, and then less and
-less often, as a peer that says nothing on any link is most likely asleep. A slow pair's path and
-standby are asked once a minute, and WireGuard holds them open in between. To a peer that is to hold
-calls for this machine a link is held open that leads straight there, and looked for while there is
-none: a relay on the way would take both down. A cold pair is asked nothing.
+A fast pair's path is probed ten times a second, by both ends in the same breath: the one that does
+not lead asks when it is asked, so that a question comes with an answer and wakes nobody. Once a
+second, and more often after waking, all its links are asked in one moment: a *round*, the path
+first. While the path is in doubt the rounds follow each other so closely that the answer is known
+in a quarter of a second, and then less and less often, as a peer that says nothing on any link is
+most likely asleep. A slow pair's path and standby are asked once a minute, and WireGuard holds them
+open in between. To a peer that is to hold calls for this machine a link is held open that leads
+straight there, and looked for while there is none: a relay on the way would take both down. A cold
+pair is asked nothing.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from clan.mesh.pair import Standing
 
 PATH_EVERY = 0.1
+LATE = 0.015
+"""Seconds that the end which does not lead waits for the other's question until it asks unasked."""
 ROUND_EVERY = 1.0
 SETTLING_EVERY = 0.2
 SETTLING_FOR = 3.0
@@ -72,7 +76,7 @@ def ask(draft: Draft) -> None:
         _tell(draft)
     else:
         _hold(draft)
-    draft.pair = replace(draft.pair, wake=_wake(draft, until))
+    draft.wake = _wake(draft, until)
 
 
 def holds_open(draft: Draft) -> bool:
@@ -91,12 +95,19 @@ def _fast(draft: Draft) -> None:
         draft.pair = replace(pair, round=pair.round + counts, round_at=draft.now)
         for standing in _round(draft):
             _probe(draft, standing, number=number)
-    elif pair.doubt is None and path is not None and draft.now >= path.asked + PATH_EVERY:
+    elif pair.doubt is None and path is not None and draft.now >= _path_at(draft, path):
         _probe(draft, path)
     for standing in list(draft.usable) if draft.pair.doubt is None else ():
         if standing.alive_since is not None and draft.now >= standing.width.next:
             _measure_width(draft, standing)
     _call(draft)
+
+
+def _path_at(draft: Draft, path: Standing) -> float:
+    """Return when the path is to be asked."""
+    if draft.leads:
+        return path.asked + PATH_EVERY
+    return path.asked + (PATH_EVERY / 2 if draft.asked else PATH_EVERY + LATE)
 
 
 def _round(draft: Draft) -> list[Standing]:
@@ -191,15 +202,14 @@ def _round_every(draft: Draft) -> float:
 
 def _probe(draft: Draft, standing: Standing, *, number: int = 0, size: int = 0) -> None:
     pair = draft.pair
-    sequence = (pair.sequence + 1) % 2**32
-    draft.pair = replace(pair, sequence=sequence)
+    draft.sequence = (draft.sequence + 1) % 2**32
     health = measure.send(
-        standing.health, sequence=sequence, now=draft.now, size=size, number=number
+        standing.health, sequence=draft.sequence, now=draft.now, size=size, number=number
     )
     asked = standing.asked if size else draft.now
     draft.put(replace(standing, health=health, asked=asked))
     probe = Probe(
-        sequence=sequence,
+        sequence=draft.sequence,
         every=_promise(draft, standing),
         busy=draft.now < pair.traffic + FAST_FOR,
         choice=pair.choice,
@@ -277,7 +287,7 @@ def _wake(draft: Draft, until: float) -> float:
         if pair.doubt is None:
             path = _path(draft)
             if path is not None:
-                times.append(path.asked + PATH_EVERY)
+                times.append(_path_at(draft, path))
             times += [s.width.next for s in draft.usable if s.alive_since is not None]
     elif pair.doubt is not None:
         times.append(pair.round_at + _round_every(draft))

@@ -145,7 +145,7 @@ def beats(path: Standing, other: Standing, *, floor: float, now: float) -> str:
     """
     proof, health = other.health.proof, path.health
     silent = [f for f in measure.overdue(health, floor=floor, now=now) if f.sent <= proof]
-    if len(silent) >= measure.needed(health) and _luck(silent, other) <= LUCK:
+    if silent and len(silent) >= measure.needed(health) and _luck(silent, other) <= LUCK:
         since = max(health.heard, floor, silent[0].sent)
         if now - since >= LEAST_SILENCE:
             return (
@@ -154,7 +154,8 @@ def beats(path: Standing, other: Standing, *, floor: float, now: float) -> str:
             )
     deaf = [f for f in measure.unanswered(health, floor=floor, now=now) if f.sent <= proof]
     if (
-        len(deaf) >= measure.needed(health)
+        deaf
+        and len(deaf) >= measure.needed(health)
         and now - deaf[0].sent >= DEAF_SILENCE
         and _luck(deaf, other) <= LUCK
     ):

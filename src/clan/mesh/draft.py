@@ -46,9 +46,14 @@ class Draft:
         self.name = name
         self.pair = pair
         self.links = dict(pair.links)
+        self.sequence = pair.sequence
+        """Of the last probe."""
+        self.wake = pair.wake
+        """When the pair has to be looked at again though nothing happens."""
         self.desired = desired
         self.down = down
         self.now = now
+        self._usable: list[Standing] | None = None
         self.actions: list[Action] = []
         self.lost_uplinks: set[str] = set()
         """Uplinks of paths that were lost in silence: others on them are doubted as well."""
@@ -56,6 +61,8 @@ class Draft:
         """Whether the peer may have to be told something else of the links."""
         self.compare = False
         """Whether a round ended that may show a better link."""
+        self.asked = False
+        """Whether the peer asks on the path."""
 
     @property
     def leads(self) -> bool:
@@ -70,16 +77,25 @@ class Draft:
     @property
     def others(self) -> list[Standing]:
         """The usable links that are not in use."""
-        return [s for s in self.usable if s.link.id != self.pair.path]
+        path = self.path
+        return [s for s in self.usable if s is not path]
 
     @property
     def usable(self) -> list[Standing]:
-        """The links whose uplinks work."""
-        return [s for s in self.links.values() if choose.usable(s, self.desired, self.down)]
+        """The links whose uplinks work. Not to be changed."""
+        if self._usable is None:
+            there = self.links.values()
+            self._usable = [s for s in there if choose.usable(s, self.desired, self.down)]
+        return self._usable
 
     def put(self, standing: Standing) -> None:
         """Replace what is known of a link."""
         self.links[standing.link.id] = standing
+        self._usable = None
+
+    def lose(self, down: Collection[str]) -> None:
+        """Note which uplinks lack what they need now."""
+        self.down, self._usable = down, None
 
     def decide(self, what: str, why: str) -> None:
         """Write a decision down."""
@@ -87,7 +103,7 @@ class Draft:
 
     def close(self) -> Pair:
         """Return the pair as it is now."""
-        return replace(self.pair, links=self.links)
+        return replace(self.pair, links=self.links, sequence=self.sequence, wake=self.wake)
 
     def fail(self, standing: Standing) -> None:
         """Note that a link was lost, once more; one that never lived was a wrong guess."""

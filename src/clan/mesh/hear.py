@@ -76,21 +76,20 @@ def _received(draft: Draft, event: Received) -> None:
     standing = draft.links.get(event.link)
     if standing is None:
         return
-    health = measure.hear(standing.health, event.at)
     message = event.message
     match message:
         case Probe():
-            health = measure.promise(health, at=event.at, every=message.every)
+            health = measure.promise(standing.health, at=event.at, every=message.every)
             draft.put(replace(standing, health=health))
             _probed(draft, event, message)
         case Answer():
-            _answered(draft, replace(standing, health=health), message, event.at)
+            _answered(draft, standing, message, event.at)
             draft.follow(message.choice)
         case Switch():
-            draft.put(replace(standing, health=health))
+            draft.put(replace(standing, health=measure.hear(standing.health, event.at)))
             draft.follow(message.choice, message.reason)
         case Summary():
-            draft.put(replace(standing, health=health))
+            draft.put(replace(standing, health=measure.hear(standing.health, event.at)))
             for about in message.links:
                 for other in list(draft.links.values()):
                     if (other.link.id.own, other.link.id.their) == (about.their, about.own):
@@ -112,24 +111,24 @@ def _probed(draft: Draft, event: Received, message: Probe) -> None:
     )
     size = event.size if event.size >= LARGE else 0
     draft.actions.append(Send(link=event.link, message=answer, size=size))
+    draft.asked |= not size and event.link == draft.pair.path
 
 
 def _answered(draft: Draft, standing: Standing, message: Answer, at: float) -> None:
     health, flight = measure.answer(
         standing.health, sequence=message.sequence, held=message.held, at=at
     )
-    standing = replace(standing, health=health)
     if flight is not None:
         if flight.size:
             passed = width.passed(standing.width, flight.size, draft.now)
             standing = replace(standing, width=passed)
         if standing.alive_since is None:
             health = measure.revive(health)
-            standing = replace(standing, health=health, alive_since=at, tries=0)
+            standing = replace(standing, alive_since=at, tries=0)
             trip = at - flight.sent - message.held
             draft.decide(f"link {standing.link.id} lives", f"it answered in {trip * 1000:.0f} ms")
         draft.compare = draft.compare or bool(flight.round)
-    draft.put(standing)
+    draft.put(replace(standing, health=health))
 
 
 def _counters(draft: Draft, event: Counters) -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import enum
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -25,12 +24,13 @@ from clan.mesh.exchange import Decision
 from clan.mesh.step import State, step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from clan.mesh.exchange import Action, Desired, Event
 
 NAME = ""
 """The key that holds a value's class: no field can have it."""
+_JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 
 def _values() -> Mapping[str, type]:
@@ -76,7 +76,8 @@ def record(
     actions: Iterable[Action],
 ) -> list[str]:
     """Return the lines of one step; `before` is what was wanted in the one before it."""
-    lines = [] if desired == before else [_line("want", desired=_plain(desired))]
+    is_same = desired is before or desired == before
+    lines = [] if is_same else [_line("want", desired=_plain(desired))]
     lines.append(_line("step", now=now, observed=_plain(tuple(observed))))
     return lines + [
         _line("decision", at=action.at, peer=action.peer, what=action.what, why=action.why)
@@ -158,24 +159,47 @@ def _read(entry: Mapping[str, Any], key: str, number: int) -> Any:
 
 
 def _line(kind: str, **entry: Any) -> str:
-    return json.dumps({"kind": kind, **entry}, separators=(",", ":"), ensure_ascii=False)
+    return _JSON.encode({"kind": kind, **entry})
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, enum.Enum):
-        return {NAME: type(value).__name__, "value": value.value}
-    if is_dataclass(value) and not isinstance(value, type):
-        plain = {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
-        return {NAME: type(value).__name__, **plain}
-    if isinstance(value, Mapping):
-        return {NAME: "map", "items": [[_plain(k), _plain(v)] for k, v in value.items()]}
-    if isinstance(value, frozenset):
-        return {NAME: "set", "items": sorted(value)}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and math.isinf(value):
-        return {NAME: "float", "value": str(value)}
-    return value
+    way = _WAYS.get(type(value))
+    return value if way is None else way(value)
+
+
+def _fields(of: type) -> Callable[[Any], dict[str, Any]]:
+    name, names = of.__name__, [each.name for each in fields(of)]
+
+    def plain(value: Any) -> dict[str, Any]:
+        return {NAME: name} | {each: _plain(getattr(value, each)) for each in names}
+
+    return plain
+
+
+def _enumerated(value: enum.Enum) -> dict[str, Any]:
+    return {NAME: type(value).__name__, "value": value.value}
+
+
+def _map(value: Mapping[Any, Any]) -> dict[str, Any]:
+    return {NAME: "map", "items": [[_plain(k), _plain(v)] for k, v in value.items()]}
+
+
+def _set(value: frozenset[str]) -> dict[str, Any]:
+    return {NAME: "set", "items": sorted(value)}
+
+
+def _float(value: float) -> Any:
+    return {NAME: "float", "value": str(value)} if math.isinf(value) else value
+
+
+def _ways() -> Mapping[type, Callable[[Any], Any]]:
+    own = {each: _fields(each) if is_dataclass(each) else _enumerated for each in VALUES.values()}
+    others = {tuple: lambda value: [_plain(each) for each in value], float: _float}
+    return MappingProxyType(own | others | {dict: _map, MappingProxyType: _map, frozenset: _set})
+
+
+_WAYS = _ways()
+"""How values are written, by their classes: what is in none of them is in JSON as it is."""
 
 
 def _value(plain: Any) -> Any:

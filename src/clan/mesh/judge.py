@@ -69,7 +69,7 @@ def doubtful_at(draft: Draft) -> float:
 
 def _count(draft: Draft) -> None:
     """Settle what became of probes that are not answered any more."""
-    for standing in list(draft.links.values()):
+    for standing in [s for s in draft.links.values() if s.health.flying]:
         health, _ = measure.forget_overdue(standing.health, draft.now)
         changed = standing if health is standing.health else replace(standing, health=health)
         late = draft.now - measure.tolerance(health) - LARGE_PATIENCE
@@ -193,7 +193,7 @@ def _standbys(draft: Draft) -> None:
             standing.health, floor=max(draft.pair.woken, draft.pair.floor), now=draft.now
         )
         in_a_row = standing.health.missed + len(missing)
-        if in_a_row >= measure.needed(standing.health, STANDBY_SURE):
+        if in_a_row and in_a_row >= measure.needed(standing.health, STANDBY_SURE):
             draft.fail(standing)
             draft.decide(
                 f"link {standing.link.id} is lost",

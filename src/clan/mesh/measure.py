@@ -98,9 +98,9 @@ def hear(health: Health, at: float) -> Health:
 
 
 def promise(health: Health, *, at: float, every: float) -> Health:
-    """Note when the peer's next probe is due."""
+    """Note a probe of the peer's, and when the next one is due."""
     promised = at + every if every else math.inf
-    return replace(health, promised=promised, promise=every)
+    return replace(health, heard=max(health.heard, at), promised=promised, promise=every)
 
 
 def answer(
@@ -109,25 +109,26 @@ def answer(
     """Note an answer and return the probe that it answers; None if that is not under way."""
     flight = next((f for f in health.flying if f.sequence == sequence), None)
     if flight is None:
-        return health, None
+        return hear(health, at), None
     flying = tuple(f for f in health.flying if f is not flight)
-    health = replace(
-        health,
-        flying=flying,
-        answered=max(health.answered, at),
-        proof=max(health.proof, flight.sent),
-    )
+    heard, answered = max(health.heard, at), max(health.answered, at)
+    proof = max(health.proof, flight.sent)
     if flight.size:
-        return health, flight
-    health = replace(health, proofs=(*health.proofs[-MOST_PROOFS + 1 :], flight.sent))
+        return replace(health, heard=heard, flying=flying, answered=answered, proof=proof), flight
     sample = max(0.0, at - flight.sent - held)
     if health.round_trip is None:
         trip, variation = sample, sample / 2
     else:
         variation = health.variation * 3 / 4 + abs(health.round_trip - sample) / 4
         trip = health.round_trip * 7 / 8 + sample / 8
+    # At once, as each copy of a health costs: this is done for every answer.
     return replace(
         health,
+        heard=heard,
+        flying=flying,
+        answered=answered,
+        proof=proof,
+        proofs=(*health.proofs[-MOST_PROOFS + 1 :], flight.sent),
         round_trip=trip,
         variation=variation,
         loss=health.loss * (1 - LOSS_GAIN),

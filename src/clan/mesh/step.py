@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from clan.mesh.ask import ask
@@ -28,6 +29,7 @@ STALLED = 0.15
 """Seconds late after which silence says more of this machine than of its links."""
 FROZEN = 5.0
 """Seconds late after which this machine has been away, and looks for everything anew."""
+_WAKE = attrgetter("wake")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +58,12 @@ def step(
     work.wake_late()
     for event in observed:
         work.take(event)
-    for name in [n for n, pair in work.pairs.items() if pair.wake <= now]:
-        work.draft(name)
+    if now >= state.wake:
+        for name in [n for n, pair in work.pairs.items() if pair.wake <= now]:
+            work.draft(name)
     work.finish()
     pairs = work.pairs
-    wake = min((pair.wake for pair in pairs.values()), default=math.inf)
+    wake = min(map(_WAKE, pairs.values()), default=math.inf)
     after = State(pairs=pairs, down=work.down, desired=desired, wake=wake)
     return after, tuple(work.actions)
 
@@ -134,7 +137,7 @@ class _Work:
     def _uplink(self, event: UplinkChanged) -> None:
         self.down = self.down - {event.uplink} if event.up else self.down | {event.uplink}
         for draft in self.drafts.values():
-            draft.down = self.down
+            draft.lose(self.down)
         for name, pair in self.pairs.items():
             if any(s.link.slot.uplink == event.uplink for s in pair.links.values()):
                 touched = self.draft(name)
@@ -148,8 +151,8 @@ class _Work:
         """Ask at once where other paths go over an uplink on which one was lost."""
         for name, pair in self.pairs.items():
             draft = self.drafts.get(name)
-            current = draft.close() if draft else pair
-            path = current.links.get(current.path) if current.path else None
+            current, links = (draft.pair, draft.links) if draft else (pair, pair.links)
+            path = links.get(current.path) if current.path else None
             shared = path is not None and path.link.slot.uplink == uplink
             if shared and current.mode is Mode.FAST and current.doubt is None:
                 touched = self.draft(name)

@@ -77,7 +77,7 @@ class End:
 def answered(one: End, other: End, seconds: float = 30) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        one.prober.send(b"probe", other.inner)
+        one.prober.send(b"probe", str(other.inner))
         time.sleep(0.05)
         for heard in other.prober.receive():
             other.prober.send(heard.data, heard.source)
@@ -160,7 +160,7 @@ def anew(own: End, peer: End) -> list[bool]:
         own.meet(peer)
         nowhere = Endpoint(ip_address("192.0.2.77"), 9)
         own.wireguard.change([Change(key=peer.public, endpoint=nowhere)])
-        own.prober.send(b"first", peer.inner)
+        own.prober.send(b"first", str(peer.inner))
         time.sleep(0.5)
         own.meet(peer, fresh=fresh)
         begun = time.monotonic()

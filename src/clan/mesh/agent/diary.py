@@ -1,7 +1,7 @@
 """What is written down of the agent: a journal to replay, and what was decided, for people.
 
     RUN/mesh-INSTANCE.journal   all that was observed and decided, as `mesh/journal.py` writes it;
-                                in memory, as it grows with every probe
+                                in memory, as it grows with every probe; some steps at a time
     STATE/log                   each decision with the time of day, one JSON line each; on the disk
 
 Either is begun anew at its bound, and the one before is kept beside it with `.before`. What cannot
@@ -32,6 +32,12 @@ LONGEST_JOURNAL = 2 << 20
 LONGEST_LOG = 1 << 20
 MOST = 2000
 """Decisions that are told at once."""
+MOST_NOTED = 64
+"""Steps that are kept until somebody has time to write them."""
+
+
+_Step = tuple["State", "State", "Sequence[Event]", float, "Sequence[Action]"]
+"""The state before and after, what was observed, when, and what was to be done."""
 
 
 class Diary:
@@ -41,17 +47,20 @@ class Diary:
         self._journal = _Pages(setting.journal, LONGEST_JOURNAL)
         self._log = _Pages(setting.state / "log", LONGEST_LOG)
         self._begun = False
+        self._noted: list[_Step] = []
         self.why: dict[str, str] = {}
         """Why each peer's path is what it is."""
 
     def close(self) -> None:
         """Write no more."""
+        self.write()
         self._journal.close()
         self._log.close()
 
     @property
     def journals(self) -> list[Path]:
         """The files that hold the journal now, the older first."""
+        self.write()
         return [each for each in self._journal.files if each.exists()]
 
     def note(
@@ -62,12 +71,10 @@ class Diary:
         now: float,
         actions: Sequence[Action],
     ) -> None:
-        """Write a step down."""
-        if not self._begun or self._journal.is_full:
-            self._journal.turn()
-            self._journal.write([journal.start(before, before.desired)])
-            self._begun = True
-        self._journal.write(journal.record(before.desired, after.desired, observed, now, actions))
+        """Note a step, for `write`; what was decided is written down at once."""
+        self._noted.append((before, after, observed, now, actions))
+        if len(self._noted) >= MOST_NOTED:
+            self.write()
         decisions = [each for each in actions if isinstance(each, Decision)]
         if not decisions:
             return
@@ -81,6 +88,20 @@ class Diary:
             json.dumps({"at": round(at, 3), "peer": each.peer, "what": each.what, "why": each.why})
             for each in decisions
         )
+
+    def write(self) -> None:
+        """Write down the steps that were noted: together, as that costs a part of one by one."""
+        if not self._noted:
+            return
+        lines: list[str] = []
+        if not self._begun or self._journal.is_full:
+            first = self._noted[0][0]
+            self._journal.turn()
+            self._begun, lines = True, [journal.start(first, first.desired)]
+        for before, after, observed, now, actions in self._noted:
+            lines += journal.record(before.desired, after.desired, observed, now, actions)
+        self._noted.clear()
+        self._journal.write(lines)
 
     def decisions(self, peer: str | None, last: int) -> list[dict[str, Any]]:
         """Return the last decisions, of one peer or all, the oldest first."""

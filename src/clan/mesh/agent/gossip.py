@@ -197,9 +197,7 @@ class Gossip:
         with contextlib.suppress(OSError):
             made, source = waiting.accept()
             address = source[0].partition("%")[0]
-            link = next(
-                (link for link, r in each.remotes.items() if str(r.address) == address), None
-            )
+            link = each.links.get(address)
             who = self._known.named(link.peer) if link else None
             open_ = sum(link is not None and t.peer == link.peer for t in self._talks)
             if (

@@ -56,7 +56,17 @@ class Interface:
     uplink: Attachment
     wireguard: Wireguard
     prober: Prober
-    remotes: dict[LinkId, Remote] = field(default_factory=dict)
+    remotes: Mapping[LinkId, Remote] = field(default_factory=dict)
+    """Who is let in."""
+    inner: Mapping[LinkId, str] = field(default_factory=dict)
+    """Their addresses inside, and the links by these: written, as the kernel tells them."""
+    links: Mapping[str, LinkId] = field(default_factory=dict)
+
+    def let_in(self, remotes: Mapping[LinkId, Remote]) -> None:
+        """Note who is let in."""
+        self.remotes = remotes
+        self.inner = {link: str(each.address) for link, each in remotes.items()}
+        self.links = {address: link for link, address in self.inner.items()}
 
 
 class PortTakenError(Exception):
@@ -192,7 +202,7 @@ class Interfaces:
         """Have each interface let in just the peers that are wanted. Raises OSError."""
         links = {link.id: link for peer in wish.desired.peers.values() for link in peer.links}
         for each in self.up.values():
-            each.remotes = {link: r for link, r in wish.remotes.items() if link.own == each.own.id}
+            each.let_in({link: r for link, r in wish.remotes.items() if link.own == each.own.id})
             there = each.wireguard.read().peers
             members = {name: _seen_by(each, member) for name, member in wish.peers.items()}
             allowed = _allowed(each.remotes, members, paths, there)
@@ -307,10 +317,11 @@ class Interfaces:
 
     def send(self, link: LinkId, data: bytes) -> None:
         """Send inside a link; what cannot be sent is as good as lost."""
-        each, remote = self._of(link)
-        if each is not None and remote is not None:
+        each = self.up.get(link.own)
+        to = each.inner.get(link) if each else None
+        if each is not None and to is not None:
             with contextlib.suppress(OSError):
-                each.prober.send(data, remote.address)
+                each.prober.send(data, to)
 
     def _of(self, link: LinkId) -> tuple[Interface | None, Remote | None]:
         each = self.up.get(link.own)

@@ -7,6 +7,7 @@ interfaces, addresses and routes stay as they are, and the next one takes them u
 from __future__ import annotations
 
 import math
+import select
 import time
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from clan.mesh.agent.answers import answer
 from clan.mesh.agent.diary import Diary
 from clan.mesh.agent.firewall import GROUP, TABLE, Watch
 from clan.mesh.agent.gossip import Gossip
+from clan.mesh.agent.hearing import INSIDE, Hearing
 from clan.mesh.agent.here import Here
 from clan.mesh.agent.interfaces import Interfaces
 from clan.mesh.agent.kernel import Events, Kernel
@@ -32,6 +34,7 @@ from clan.mesh.agent.sessions import Sessions
 from clan.mesh.agent.signals import Signals
 from clan.mesh.agent.status import Status
 from clan.mesh.agent.streams import Streams
+from clan.mesh.agent.telling import Telling
 from clan.mesh.agent.upkeep import Upkeep
 from clan.mesh.agent.waiting import Waiting
 from clan.mesh.exchange import (
@@ -40,7 +43,6 @@ from clan.mesh.exchange import (
     Counters,
     Decision,
     ReadCounters,
-    Received,
     Resumed,
     Send,
     SetEndpoint,
@@ -54,7 +56,6 @@ from clan.mesh.pair import Pair
 from clan.mesh.relay.table import TABLE as RELAY_TABLE
 from clan.mesh.step import State, step
 from clan.mesh.width import LADDER
-from clan.mesh.wire import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,16 +66,12 @@ if TYPE_CHECKING:
     from clan.mesh.exchange import Action, Event
     from clan.mesh.link import LinkId
 
-INSIDE = 48
-"""Bytes of the IPv6 and UDP headers of a message inside a link."""
 LOOK_EVERY = 0.05
 """Seconds between two looks at this machine's network, when one change follows another."""
 TRY_AGAIN = 5.0
 """Seconds until something that could not be had is tried again."""
 WISH_EVERY = 0.1
 """Seconds between two reactions to what is told of others."""
-TELL_EVERY = 0.25
-"""Seconds in which what follows from probes alone is told of once: a path has ten a second."""
 ROUNDS = 4
 """Steps in a row that may follow from each other, before other things are looked at."""
 
@@ -118,11 +115,20 @@ class Agent:
         )
         self._streams = Streams(setting, self.known, self._here, say)
         self._sessions = Sessions()
+        self._hearing = Hearing(
+            self._interfaces,
+            self._sessions,
+            self._signals,
+            self._guide,
+            say=say,
+            gone=self._look_soon,
+        )
         self._seen = self._versions()
         self._observed: list[Event] = []
         self._is_moved = False
-        self._due = self._told_at = -math.inf
-        self._tell_at = math.inf
+        self._probers: frozenset[int] = frozenset()
+        self._telling = Telling()
+        self._due = self._parts_due = -math.inf
         self._look_at = self._looked = -math.inf
         self._wish_at, self._wished = math.inf, -math.inf
         self._waiting = Waiting()
@@ -139,6 +145,7 @@ class Agent:
         """Take up what an earlier process left, and go on from there."""
         self._look(first=True)
         self._decide()
+        self._rest()
 
     def turn(self) -> None:
         """Wait for something to happen, and do what follows."""
@@ -146,15 +153,13 @@ class Agent:
         now = time.monotonic()
         self._notice(readable, now)
         if now >= self._look_at:
+            self._is_moved = True
             self._look()
-        for interface in self._interfaces.up.values():
-            self._hear(interface.own.id)
-        self._decide()
+        self._decide(is_due=True)
         now = time.monotonic()
-        if readable or self._is_moved or now >= self._due or self._is_told_something():
+        if self._telling.is_time(now, is_news=bool(readable) or self._is_moved or now >= self._due):
             self._tell(readable, now)
-        else:
-            self._tell_at = self._told_at + TELL_EVERY
+            self._rest()
 
     @property
     def _wish(self) -> Wish:
@@ -162,24 +167,22 @@ class Agent:
 
     # What there is.
 
-    def _wait(self) -> set[int]:
-        """Wait until something can be read or is due; return what can be read, but for links."""
+    def _rest(self) -> None:
+        """Note what to wait for, and until when: it stays so until somebody has something to do."""
         parts = (self._nearby, self._gossip, self._outside, self._names)
         more = (self._signals, self._relayed, self._streams, self._sessions)
-        own = (self._events, self._watch, self._first, self._status)
-        probers = [each.prober for each in self._interfaces.up.values()]
-        dues = (each.due() for each in (*parts, *more, self.known, self._guide))
-        self._due = min(self._look_at, self._wish_at, self._tell_at, *dues)
+        own = (self._events, self._watch, self._first, self._status, *self._relayed.sockets())
+        self._parts_due = min(each.due() for each in (*parts, *more, self.known, self._guide))
+        self._probers = frozenset(e.prober.fileno() for e in self._interfaces.up.values())
+        readers = (*self._probers, *(each.fileno() for each in own))
         sockets = (pair for each in parts for pair in each.sockets())
-        readers = (*own, *probers, *self._relayed.sockets())
-        readable = self._waiting.wait(readers, sockets, min(self._state.wake, self._due))
-        self._due = min(self._due, self._told_at + TELL_EVERY)
-        return readable - {each.fileno() for each in probers}
+        self._waiting.watch(dict.fromkeys(readers, select.POLLIN) | dict(sockets))
 
-    def _is_told_something(self) -> bool:
-        """Whether what came by links is more than probes and their answers."""
-        said = self._observed or self._signals.observed or self._guide.observed
-        return bool(said) or self._versions() != self._seen
+    def _wait(self) -> set[int]:
+        """Wait until something can be read or is due; return what can be read, but for links."""
+        self._due = min(self._look_at, self._wish_at, self._telling.due, self._parts_due)
+        due = -math.inf if self._observed else min(self._state.wake, self._due)
+        return self._waiting.wait(due) - self._probers
 
     def _notice(self, readable: set[int], now: float) -> None:
         """Take in what can be read, but for what comes by links: that has to be the last."""
@@ -187,6 +190,8 @@ class Agent:
             self._observed.append(Resumed(at=now))
             self._look_soon(now)
             self._nearby.ask(now)
+        if not readable and now < self._due:
+            return
         try:
             if self._events.fileno() in readable and self._is_news():
                 self._look_soon(now)
@@ -222,37 +227,6 @@ class Agent:
         for name, member in self._wish.peers.items():
             if member.address in addresses or (member.alias and member.alias in addresses):
                 self._observed.append(Traffic(peer=name, at=now))
-
-    def _hear(self, own: str) -> None:
-        """Take in what came by the links of an interface."""
-        each = self._interfaces.up[own]
-        by = {remote.address: link for link, remote in each.remotes.items()}
-        try:
-            heard = each.prober.receive()
-        except OSError:  # it was taken away
-            self._look_soon(time.monotonic())
-            return
-        for datagram in heard:
-            link = by.get(datagram.source)
-            if link is None:
-                continue
-            try:
-                message = wire.decode(datagram.data)
-            except wire.WireError as fault:
-                self._say(f"{link}: {fault}")
-                continue
-            self._sessions.heard(datagram.at)
-            self._guide.heard(link, each.own.slot.kind, datagram.at)
-            if (
-                message is None
-                or self._signals.take(link, message, self._wish, self._state.pairs, datagram.at)
-                or self._guide.take(link, message, self._wish, datagram.at)
-            ):
-                continue
-            size = len(datagram.data) + INSIDE
-            self._observed.append(Received(link=link, message=message, at=datagram.at, size=size))
-            if isinstance(message, Answer):
-                self._signals.answered(link, self._wish, datagram.at)
 
     # What is wanted.
 
@@ -303,7 +277,7 @@ class Agent:
 
     def _tell(self, readable: set[int], now: float) -> None:
         """Go on with what is told and asked, and have what follows from what is new."""
-        self._is_moved, self._told_at, self._tell_at = False, now, math.inf
+        self._is_moved = False
         self._outside.turn(readable, self._signals.here(), now)
         self._names.turn(readable, self._state.pairs, now)
         self._gossip.turn(self._interfaces.up, readable, now)
@@ -325,6 +299,7 @@ class Agent:
             self._wish_again(now)
             self._decide()
         self.known.keep_soon(now)
+        self.diary.write()
         self._sessions.turn((each.wireguard for each in self._interfaces.up.values()), now)
         for name in self._gossip.wake(self._wish, self._state, now):
             self._observed.append(Called(peer=name, at=now))
@@ -343,20 +318,28 @@ class Agent:
 
     # What is to be done.
 
-    def _decide(self) -> None:
-        """Have `step` say what follows from what was observed, and do it."""
+    def _decide(self, *, is_due: bool = False) -> None:
+        """Have `step` say what follows from what was observed, and do it.
+
+        Before each, what has arrived is taken in: what a step is not told of counts as silence.
+        """
         for _ in range(ROUNDS):
+            before, desired = self._state, self._wish.desired
+            if not is_due and not self._observed and desired is before.desired:
+                return
+            is_due = False
+            self._is_moved |= self._hearing.turn(self._wish, before.pairs)
+            self._observed += self._hearing.observed
+            self._hearing.observed.clear()
             now = time.monotonic()
+            if not self._observed and desired is before.desired and now < before.wake:
+                return
             observed = sorted(self._observed, key=lambda event: event.at)
             self._observed = []
-            is_new = self._wish.desired is not self._state.desired
-            if not observed and not is_new and now < self._state.wake:
-                return
-            before = self._state
-            self._state, actions = step(before, self._wish.desired, observed, now)
+            self._state, actions = step(before, desired, observed, now)
             self.diary.note(before, self._state, observed, now, actions)
             for action in actions:
-                self._is_moved |= not isinstance(action, Send)
+                self._is_moved |= not isinstance(action, Send | ReadCounters)
                 self._carry_out(action)
 
     def _carry_out(self, action: Action) -> None:

@@ -11,11 +11,11 @@ import socket
 import struct
 import time
 from dataclasses import dataclass
-from ipaddress import IPv6Address
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from ipaddress import IPv6Address
 
     from clan.mesh.agent.wireguard import Endpoint
 
@@ -36,7 +36,8 @@ class Heard:
     """A datagram, who sent it, and when the kernel got it, in seconds of the monotonic clock."""
 
     data: bytes
-    source: IPv6Address
+    source: str
+    """An address, as `str` writes one, without a zone."""
     at: float
 
 
@@ -66,12 +67,12 @@ class Prober:
         """Close the socket."""
         self._socket.close()
 
-    def send(self, data: bytes, to: IPv6Address) -> None:
+    def send(self, data: bytes, to: str) -> None:
         """Send a datagram to the same port of a peer's address inside this link.
 
         Raises OSError: EMSGSIZE where it is longer than the link takes, ENETDOWN, ENOBUFS.
         """
-        self._socket.sendto(data, (str(to), self.port, 0, self.index))
+        self._socket.sendto(data, (to, self.port, 0, self.index))
 
     def receive(self) -> list[Heard]:
         """Return what waits, perhaps nothing. Raises OSError when the interface is gone."""
@@ -81,8 +82,7 @@ class Prober:
                 data, told, _, source = self._socket.recvmsg(_LONGEST, 64)
             except BlockingIOError:
                 break
-            address = IPv6Address(source[0].partition("%")[0])
-            found.append(Heard(data, address, _when(told)))
+            found.append(Heard(data, source[0].partition("%")[0], _when(told)))
         return found
 
 

@@ -5,17 +5,13 @@ from __future__ import annotations
 import math
 import select
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
 ASLEEP = 2.0
 """Seconds by which the clock that counts sleep gains on the other when the machine slept."""
-
-
-class _Readable(Protocol):
-    def fileno(self) -> int: ...
 
 
 class Waiting:
@@ -23,23 +19,25 @@ class Waiting:
 
     def __init__(self) -> None:
         self._slept = _slept()
+        self._watched: dict[int, int] = {}
+        self._poll = select.poll()
 
-    def wait(
-        self, readers: Iterable[_Readable], sockets: Iterable[tuple[int, int]], due: float
-    ) -> set[int]:
-        """Wait until something can be read, or until `due`; return what can be read.
+    def watch(self, sockets: Mapping[int, int]) -> None:
+        """Wait on these descriptors alone, each with the events of `poll` that it is about."""
+        if sockets == self._watched:
+            return
+        self._watched, self._poll = dict(sockets), select.poll()
+        for descriptor, events in sockets.items():
+            self._poll.register(descriptor, events)
 
-        `sockets` are descriptors, each with the events of `poll` that are waited for. `due` is a
-        time of the monotonic clock, in seconds, perhaps infinite.
+    def wait(self, due: float) -> set[int]:
+        """Wait until something happens to a descriptor, or until `due`; return those.
+
+        `due` is a time of the monotonic clock, in seconds, perhaps infinite.
         """
-        poll = select.poll()
-        for each in readers:
-            poll.register(each.fileno(), select.POLLIN)
-        for descriptor, events in sockets:
-            poll.register(descriptor, events)
         left = max(0.0, due - time.monotonic())
         # Rounded up: woken a little too early, it would ask and find nothing to do.
-        found = poll.poll(None if math.isinf(left) else math.ceil(left * 1000))
+        found = self._poll.poll(None if math.isinf(left) else math.ceil(left * 1000))
         return {descriptor for descriptor, _ in found}
 
     def has_slept(self) -> bool:

@@ -113,13 +113,16 @@ class Guide:
             return math.inf
         return min(self._said_at + REPEAT_EVERY, self._active_until)
 
-    def heard(self, link: LinkId, kind: Kind, now: float) -> None:
-        """Note a packet: who is heard by way of others may be answered so."""
-        if kind is Kind.HOPS:
-            self._heard[link.peer] = now
-            if link.peer not in self.found:
-                self.found[link.peer] = ()
-                self.version += 1
+    def heard(self, link: LinkId, kind: Kind, now: float) -> bool:
+        """Note a packet: who is heard by way of others may be answered so. Say if that is new."""
+        if kind is not Kind.HOPS:
+            return False
+        self._heard[link.peer] = now
+        if link.peer in self.found:
+            return False
+        self.found[link.peer] = ()
+        self.version += 1
+        return True
 
     def settle(self, wish: Wish) -> None:
         """Have the kernel pass on what is to be passed on now."""

@@ -99,7 +99,8 @@ def test_rollback_goes_to_the_one_before_or_to_any(office: Office) -> None:
     assert office.settles("b1")["current"] == now
     assert office.text("b1") == "two"
     listed = office.clan("machines", "generations", "b1", check=True).stdout
-    assert "current, confirmed" in next(line for line in listed.splitlines() if f"{now} " in line)
+    (line,) = (each for each in listed.splitlines() if each.split()[:1] == [str(now)])
+    assert "current, confirmed" in line
     office.clan("machines", "rollback", "b1", "1", check=True)
     assert (office.settles("b1")["current"], office.text("b1")) == (1, "one")
     office.clan("machines", "rollback", "b1", "0", check=True)

@@ -302,7 +302,7 @@ def test_a_table_that_others_flush_is_missed(two: Two) -> None:
         firewall.uphold(GUARD)
         firewall.uphold(GUARD)  # twice is no fault
         assert firewall.is_there()
-        firewall.remove()
+        firewall.remove(firewall.TABLE, "not-there")
         assert not firewall.is_there()
         watch.close()
 

@@ -14,7 +14,7 @@ from tests.lab.spaces import join
 
 from clan.mesh.agent.firewall import Watch
 from clan.mesh.link import Endpoint
-from clan.mesh.relay import post, table
+from clan.mesh.relay import host, post, table
 from clan.mesh.relay.message import Outcome
 
 if TYPE_CHECKING:
@@ -259,6 +259,9 @@ def test_where_the_kernel_cannot_a_program_passes_on(
     world.relay.relaying.close()
     world.nodes.remove(world.relay)
     assert world.passes()
+    host.end(world.relay.folder)
+    host.end(world.relay.folder)  # twice is no fault
+    assert not world.passes(tries=2)
 
 
 @pytest.mark.parametrize("six", [False, True], ids=["IPv4", "IPv6"])

@@ -36,7 +36,6 @@ from clan.mesh.chart.carry import Told, unpacked
 from clan.mesh.chart.store import Store
 from clan.mesh.clock import Notes
 from clan.mesh.errors import MeshError
-from clan.mesh.places import OPENED, STATE
 from clan.mesh.records import Records
 from clan.mesh.relay import pump
 
@@ -68,7 +67,7 @@ def main(words: Sequence[str] | None = None) -> None:
             return
         if given.command == "leave":
             # Its setting is gone by now, or another's.
-            leave(given.prefixes, given.root / STATE / given.instance / OPENED, _print)
+            leave(given.instance, given.prefixes, given.root, _print)
             return
         if given.command == "pump":
             pump.run(given.path)

@@ -10,8 +10,8 @@ from __future__ import annotations
 SETTINGS = "etc/clan/mesh"
 STATE = "var/lib/clan/mesh"
 RUN = "run/clan"
-OPENED = "opened.json"
-"""In the folder of the state: what was opened in others' firewalls."""
+OPENED, RELAY_OPENED = "opened.json", "relay-opened.json"
+"""In the folder of the state: what was opened in others' firewalls, for links and as a relay."""
 
 
 def setting_file(instance: str) -> str:

@@ -209,9 +209,10 @@ def uphold(guard: Guard) -> None:
     run(["nft", "-f", "-"], stdin=ruleset(guard).encode())
 
 
-def remove() -> None:
-    """Take the table away. Raises StepError."""
-    run(["nft", "-f", "-"], stdin=f"table inet {TABLE} {{}}\ndelete table inet {TABLE}\n".encode())
+def remove(*tables: str) -> None:
+    """Take away those of these tables that are there. Raises StepError."""
+    lines = [f"delete table {family} {name}\n" for family, name in _tables() if name in tables]
+    run(["nft", "-f", "-"], stdin="".join(lines).encode())
 
 
 def let_in(ports: Iterable[tuple[str, int, str]], *, record: Path = OPENED) -> None:
@@ -259,5 +260,11 @@ class Watch:
 
 def is_there() -> bool:
     """Whether the table is there. Raises StepError."""
+    return ("inet", TABLE) in _tables()
+
+
+def _tables() -> list[tuple[str, str]]:
+    """Return the family and name of each table that is there, anyone's. Raises StepError."""
     listed = json.loads(run(["nft", "-j", "list", "tables"]))["nftables"]
-    return any(each.get("table", {}).get("name") == TABLE for each in listed)
+    tables = [each["table"] for each in listed if "table" in each]
+    return [(table["family"], table["name"]) for table in tables]

@@ -12,20 +12,27 @@ from clan.mesh.agent import firewall, marks
 from clan.mesh.agent.interfaces import Interfaces
 from clan.mesh.agent.kernel import Kernel
 from clan.mesh.agent.rtnetlink import MAIN
+from clan.mesh.hops import forward, labels
+from clan.mesh.places import OPENED, RELAY_OPENED, RUN, STATE
+from clan.mesh.relay import host, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from ipaddress import IPv4Network, IPv6Network
     from pathlib import Path
 
+TABLES = firewall.TABLE, table.TABLE, forward.TABLE
+
 
 def leave(
-    prefixes: Collection[IPv4Network | IPv6Network], opened: Path, say: Callable[[str], None]
+    instance: str,
+    prefixes: Collection[IPv4Network | IPv6Network],
+    root: Path,
+    say: Callable[[str], None],
 ) -> None:
     """Take it away; it does not matter what of it is there. Raises OSError, StepError.
 
-    `prefixes` are the clan's own and its range of aliases, `opened` is where what was opened in
-    others' firewalls is written down.
+    `prefixes` are the clan's own and its range of aliases; the machine's files are below `root`.
     """
     with Kernel() as kernel:
         Interfaces(kernel, b"", say).have((), ())
@@ -34,9 +41,12 @@ def leave(
         kernel.settle_routes((), table=MAIN)
         for index in there:
             kernel.settle_routes((), table=marks.table(index))
+        ours = [*prefixes, *(labels.prefix(each) for each in prefixes if each.version == 6)]  # noqa: PLR2004
         for each in kernel.addresses():
             is_loopback = each.index in there and there[each.index].loopback
-            if is_loopback and any(each.address.ip in prefix for prefix in prefixes):
+            if is_loopback and any(each.address.ip in prefix for prefix in ours):
                 kernel.remove_address(each.index, each.address)
-    firewall.remove()
-    firewall.let_in((), record=opened)
+    firewall.remove(*TABLES)
+    host.end(root / RUN / f"mesh-{instance}")
+    for record in (OPENED, RELAY_OPENED):
+        firewall.let_in((), record=root / STATE / instance / record)

@@ -10,6 +10,7 @@ from clan.mesh.agent.reach import way
 from clan.mesh.exchange import Called
 from clan.mesh.link import Kind
 from clan.mesh.pair import Mode
+from clan.mesh.places import RELAY_OPENED
 from clan.mesh.relay.relaying import Around, Relaying
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Relayed:
         self._here = here
         self._interfaces = interfaces
         self._say = say
-        opened = setting.state / "relay-opened.json"
+        opened = setting.state / RELAY_OPENED
         self._relaying = Relaying(known.key, setting.prefix, setting.passing, opened, say)
         self._again = -math.inf
         self._settled: object = None

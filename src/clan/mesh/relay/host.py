@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from clan.mesh.relay.message import Call
     from clan.mesh.relay.table import Passed
 
+PUMP = "pump.sock"
+"""In a relay's folder: what the program that passes datagrams on listens at."""
 SOON, LATER = 1.0, 10.0
 """Seconds until datagrams are counted after a change, and from then on."""
 
@@ -53,7 +55,7 @@ class Host:
     ) -> None:
         self._desk = Desk(own=identity, secret=secrets.token_bytes(32), joins=joins)
         self._file = folder / "flows.json"
-        self._socket = folder / "pump.sock"
+        self._socket = folder / PUMP
         self._opened = opened
         self._say = say
         self.forwarding = Forwarding()
@@ -186,10 +188,22 @@ def _flow(value: dict[str, Any]) -> Flow:
     return Flow(**{**value, "sides": sides, "legs": legs})
 
 
+def end(folder: Path) -> None:
+    """Stop the program of the relay whose folder this is, if there is one. Raises StepError."""
+    if (folder / PUMP).is_socket():
+        run(["systemctl", "stop", _unit(folder)])
+        (folder / PUMP).unlink(missing_ok=True)
+
+
+def _unit(folder: Path) -> str:
+    """Return the name of the unit that the program runs in."""
+    return f"clan-relay-{folder.name}.service"
+
+
 def _begin(path: Path) -> None:
     """Run the program in a unit of its own, and wait until it listens. Raises StepError."""
-    unit = f"clan-relay-{path.parent.name}"
-    words = ["systemd-run", "--quiet", "--collect", f"--unit={unit}.service"]
+    unit = _unit(path.parent)
+    words = ["systemd-run", "--quiet", "--collect", f"--unit={unit}"]
     words += ["--property=Restart=always", "--description=Datagrams that clan relays"]
     path.unlink(missing_ok=True)
     # This program itself, told to do something else.

@@ -43,6 +43,7 @@ HAND_OVER = (
 )
 """What becomes of a registration, or an answer to one."""
 _ADDRESS = {"ip": "ipv4_addr", "ip6": "ipv6_addr"}
+_KNOWN_BY = "{0} saddr . udp sport . {0} daddr . udp dport"
 _IS_FRAGMENT = {"ip": "ip frag-off & 0x3fff != 0", "ip6": "exthdr frag exists"}
 """More to come, or an offset (RFC 791, section 3.1); its own header (RFC 8200, section 4.5)."""
 
@@ -94,15 +95,12 @@ def ruleset(passed: Sequence[Passed], uplinks: Iterable[str]) -> str:
             f"type filter hook ingress devices = {{ {devices} }} priority 0; policy accept;",
             "meta l4proto != udp accept",
             f"{_BEGINNING} accept",
-            *(f"{each} {_KNOWN_BY.format(each)} vmap @legs_{each}" for each in families),
+            *(f"{_KNOWN_BY.format(each)} vmap @legs_{each}" for each in families),
             "}",
             "}",
             "",
         ]
     )
-
-
-_KNOWN_BY = "saddr . udp sport . {} daddr . udp dport"
 
 
 def _counters(flow: Flow) -> list[str]:

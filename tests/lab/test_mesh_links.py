@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
 import struct
+import threading
 import time
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
@@ -189,6 +191,36 @@ def test_a_daemon_that_died_comes_back_to_its_interface(ends: Ends) -> None:
     own.meet(peer)
     assert own.kernel.routes(protocol=193) == routes
     assert talk(ends, "eth0")
+
+
+def test_what_has_to_be_cut_into_fragments_goes_by_the_link(ends: Ends) -> None:
+    """As by an overlay with an MTU of 1280: the kernel takes no batch of such datagrams."""
+    for own, peer in ((ends[0, "eth0"], ends[1, "eth0"]), (ends[1, "eth0"], ends[0, "eth0"])):
+        own.space.run("ip link set eth0 mtu 1280")
+        own.kernel.set_mtu(own.index, 1400)
+        own.kernel.set_route(Route(to=ip_network(peer.stable), index=own.index, source=own.stable))
+    assert talk(ends, "eth0")
+    sent = os.urandom(4 << 20)
+    with ends[1, "eth0"].space.inside():
+        listening = socket.create_server(("::", 7), family=socket.AF_INET6)
+    with ends[0, "eth0"].space.inside():
+        sender = socket.create_connection((str(ends[1, "eth0"].stable), 7))
+    receiver, _ = listening.accept()
+    receiver.settimeout(20)
+
+    def send() -> None:
+        with contextlib.closing(sender):
+            sender.sendall(sent)
+
+    threading.Thread(target=send, daemon=True).start()
+    came = bytearray()
+    end = time.monotonic() + 20
+    while part := receiver.recv(1 << 16):
+        came += part
+        assert time.monotonic() < end  # one datagram of a batch alone comes in two minutes
+    assert came == sent
+    receiver.close()
+    listening.close()
 
 
 def test_a_peer_that_is_made_anew_shakes_hands_at_once(ends: Ends) -> None:

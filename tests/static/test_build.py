@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import pwd
+import re
 import shutil
 import struct
 import subprocess
@@ -9,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from clan import static
 from clan.errors import ClanError
 from clan.lab.built import kept
 from clan.static import MODULES, TABLE, build
@@ -87,11 +91,52 @@ def test_a_toolchain_that_is_missing_or_too_old_is_not_used(builds: Builds, tmp_
         builds.build(NAME, "x86_64", print)
 
 
-def test_every_program_is_pinned() -> None:
-    for name, source in TABLE.items():
-        pinned = (MODULES / name / "go.sum").read_text()
-        assert f"{source.go} " in pinned
-        assert f'import _ "{source.go}"' in (MODULES / name / "tools.go").read_text()
+@pytest.mark.parametrize("name", TABLE)
+def test_what_a_program_needs_is_pinned(name: str) -> None:
+    needed = re.findall(r"(?m)^\t(\S+ v\S+)", (MODULES / name / "go.mod").read_text())
+    assert needed
+    pinned = (MODULES / name / "go.sum").read_text()
+    assert [each for each in needed if f"{each}/go.mod h1:" not in pinned] == []
+
+
+def test_another_source_is_another_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(static, "MODULES", tmp_path)
+    shutil.copytree(MODULES / NAME, tmp_path / NAME)
+    version = static.version.__wrapped__
+    before = version(NAME)
+    assert before == static.version(NAME)
+    for file, is_other in {"main_test.go": False, "notes": False, "more.go": True}.items():
+        (tmp_path / NAME / file).write_text("package main\n")
+        assert (version(NAME) != before) is is_other
+    for file in ("go.mod", "go.sum", "main.go"):
+        before = version(NAME)
+        with (tmp_path / NAME / file).open("a") as source:
+            source.write("\n")
+        assert version(NAME) != before
+
+
+@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("command", ["gofmt -l .", "go vet .", "go test ."])
+def test_what_go_says_of_it(name: str, command: str) -> None:
+    module = MODULES / name
+    go = build._toolchain(module)
+    if go is None:
+        pytest.skip("this computer has no Go toolchain that is new enough")
+    set_ = {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOTOOLCHAIN": "local", "GOWORK": "off"}
+    home = pwd.getpwuid(os.getuid()).pw_dir  # where Go keeps modules
+    environment = {**os.environ, **set_, "GOPROXY": "off", "HOME": home}
+
+    def run(words: list[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            words, cwd=module, env=environment, capture_output=True, text=True, check=False
+        )
+
+    if run([go, "list", "-deps", "-test", "."]).returncode:
+        pytest.skip("its modules are not on this computer: scripts/setup fetches them")
+    done = run(command.split())
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    if command.startswith("gofmt"):
+        assert done.stdout == ""
 
 
 @pytest.mark.lab

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clan.errors import ClanError
-from clan.static import MODULES, TABLE, version
+from clan.static import MODULES, version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -123,7 +123,7 @@ def _built(
         # What is in bin/ asks Python for the wheel, which is not installed but unpacked.
         environment["GOROOT"] = str(folder / "go/go")
         go = str(folder / "go/go/bin/go")
-    words = [go, "build", "-C", str(module), "-ldflags=-s -w", "-o", str(draft), TABLE[name].go]
+    words = [go, "build", "-C", str(module), "-ldflags=-s -w", "-o", str(draft)]
     _run(words, environment)
     return draft
 

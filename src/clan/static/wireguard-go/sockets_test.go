@@ -323,13 +323,13 @@ func TestEndpointsAreReadAndWritten(t *testing.T) {
 }
 
 func TestTheCommandLine(t *testing.T) {
-	for _, words := range [][]string{{"--foreground", "wg0"}, {"-f", "wg0"}} {
-		if name, err := asked(words); name != "wg0" || err != nil {
-			t.Errorf("%v: %s, %v", words, name, err)
+	for _, words := range [][]string{{"--foreground", "wg0"}, {"-f", "wg0"}, {"wg0"}} {
+		if name, stays, err := asked(words); name != "wg0" || stays != (len(words) == 2) || err != nil {
+			t.Errorf("%v: %s, %v, %v", words, name, stays, err)
 		}
 	}
-	for _, words := range [][]string{{}, {"wg0"}, {"-f"}, {"-f", ""}, {"-f", "sixteen-letters."}, {"-f", "a", "b"}} {
-		if name, err := asked(words); err == nil {
+	for _, words := range [][]string{{}, {"-f"}, {"-f", ""}, {"-f", "sixteen-letters."}, {"a", "b"}, {"--help"}} {
+		if name, _, err := asked(words); err == nil {
 			t.Errorf("%v is %s", words, name)
 		}
 	}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 
+import pytest
 from tests.mesh.world import Ping, Pipe, World, two_ways
 
 from clan.mesh.exchange import Received
 from clan.mesh.link import Uplink
-from clan.mesh.pair import Mode
+from clan.mesh.pair import FAST_FOR, Mode
 from clan.mesh.wire import Probe
 
 MONTH = 30.44 * 86400
@@ -79,6 +80,29 @@ def test_a_pair_that_talks_costs_less_than_a_hundred_kilobit_a_second() -> None:
     world.run(20)
     assert (world.bytes["peer05"] - before) * 8 / 20 < 100_000
     assert ping.replies
+
+
+@pytest.mark.parametrize("deaf", ["nas", "anna", "nas anna"])
+@pytest.mark.parametrize("before", [0.6, 0.3, 0.1])
+def test_a_lost_word_that_a_pair_goes_to_sleep_keeps_nobody_awake(deaf: str, before: float) -> None:
+    """Who was promised a question ten times a second doubts the path for the want of it."""
+    world, anna, nas, pipes = two_ways(7)
+    ping = Ping(world, "anna", "nas")
+    world.run(5)
+    ping.on = False
+    world.run(FAST_FOR - before)
+    for pipe in pipes:
+        pipe.cut |= set(deaf.split())
+    world.run(before + 0.4)
+    for pipe in pipes:
+        pipe.cut.clear()
+    world.run(30)
+    sent = sum(world.bytes.values())
+    world.run(600)
+    # A question a minute on each of two links, and its answer.
+    assert sum(world.bytes.values()) - sent < 30_000
+    assert anna.state.pairs["nas"].doubt is None
+    assert nas.state.pairs["anna"].doubt is None
 
 
 def test_the_two_ends_of_a_pair_ask_in_the_same_breath() -> None:

@@ -128,6 +128,7 @@ def _doubt(draft: Draft, path: Standing) -> None:
         return
     if path.health.heard > pair.doubt:
         draft.pair = replace(pair, doubt=None, beaten=None)
+        draft.put(replace(path, health=measure.release(path.health)))
         return
     patience = max(ALL_SILENT, 3 * (path.health.round_trip or 0.0) + measure.tolerance(path.health))
     age = draft.now - pair.doubt

@@ -103,6 +103,17 @@ def promise(health: Health, *, at: float, every: float) -> Health:
     return replace(health, heard=max(health.heard, at), promised=promised, promise=every)
 
 
+def release(health: Health) -> Health:
+    """Rely no more on a promise that the peer, which lives, has not kept.
+
+    That it would ask less often from then on is one packet, which may be lost. The next question
+    that comes promises anew.
+    """
+    if health.promised > health.heard:
+        return health
+    return replace(health, promised=math.inf, promise=0.0)
+
+
 def answer(
     health: Health, *, sequence: int, held: float, at: float
 ) -> tuple[Health, Flight | None]:

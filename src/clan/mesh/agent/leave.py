@@ -6,6 +6,7 @@ mesh keeps on the disk stays: a machine that comes back has its interfaces' keys
 
 from __future__ import annotations
 
+from ipaddress import IPv6Network
 from typing import TYPE_CHECKING
 
 from clan.mesh.agent import firewall, marks
@@ -18,7 +19,7 @@ from clan.mesh.relay import host, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
-    from ipaddress import IPv4Network, IPv6Network
+    from ipaddress import IPv4Network
     from pathlib import Path
 
 TABLES = firewall.TABLE, table.TABLE, forward.TABLE
@@ -41,10 +42,10 @@ def leave(
         kernel.settle_routes((), table=MAIN)
         for index in there:
             kernel.settle_routes((), table=marks.table(index))
-        ours = [*prefixes, *(labels.prefix(each) for each in prefixes if each.version == 6)]  # noqa: PLR2004
+        ways = [labels.prefix(each) for each in prefixes if isinstance(each, IPv6Network)]
         for each in kernel.addresses():
             is_loopback = each.index in there and there[each.index].loopback
-            if is_loopback and any(each.address.ip in prefix for prefix in ours):
+            if is_loopback and any(each.address.ip in prefix for prefix in (*prefixes, *ways)):
                 kernel.remove_address(each.index, each.address)
     firewall.remove(*TABLES)
     host.end(root / RUN / f"mesh-{instance}")

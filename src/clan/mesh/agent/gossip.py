@@ -194,10 +194,13 @@ class Gossip:
         self._begin(link.peer, wish.peers[link.peer].identity, stream)
 
     def _accept(self, each: Interface, waiting: socket.socket, now: float) -> None:
-        with contextlib.suppress(OSError):
-            made, source = waiting.accept()
-            address = source[0].partition("%")[0]
-            link = each.links.get(address)
+        """Begin the conversations that others have opened. In a turn many may have, and no more."""
+        for _ in range(MOST_AT_ONCE):
+            try:
+                made, source = waiting.accept()
+            except OSError:  # there are no more
+                return
+            link = each.links.get(source[0].partition("%")[0])
             who = self._known.named(link.peer) if link else None
             open_ = sum(link is not None and t.peer == link.peer for t in self._talks)
             if (
@@ -207,7 +210,7 @@ class Gossip:
                 or len(self._talks) >= 2 * MOST_AT_ONCE
             ):
                 made.close()
-                return
+                continue
             self._begin(link.peer, who.identity, Stream(made, now + PATIENCE, digest.LARGEST))
 
     def _begin(self, peer: str, identity: bytes, stream: Stream) -> None:

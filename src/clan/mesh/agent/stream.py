@@ -18,6 +18,9 @@ _TURN = 1 << 20
 _SEGMENT = 1220
 """Bytes: what passes where the path takes only IPv6's least, 1280; nothing is measured for it."""
 
+MOST_WAITING = 128
+"""Connections that wait in the kernel to be taken in: a whole clan may come in one moment."""
+
 
 def listener(device: str, address: tuple[str, int, int, int]) -> socket.socket:
     """Return a socket that listens on one interface. Raises OSError."""
@@ -26,7 +29,7 @@ def listener(device: str, address: tuple[str, int, int, int]) -> socket.socket:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         made.bind(address)
-        made.listen(16)
+        made.listen(MOST_WAITING)
     except BaseException:
         made.close()
         raise

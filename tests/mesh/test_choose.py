@@ -108,6 +108,15 @@ def test_one_goes_back_only_after_the_stable_time() -> None:
     assert "after 20 s without a loss" in choose.better(path, lan, DESIRED, 120.0)
 
 
+def test_a_path_that_only_pings_pass_is_left_for_what_was_lost_lately() -> None:
+    path, narrow = (standing(rounds=(0.02,) * 8, narrow=each) for each in (False, True))
+    for_now = standing(Kind.RELAY, rounds=(0.05,) * 8, failures=5, alive=100.0)
+    assert not choose.better(path, for_now, DESIRED, 105.0)
+    assert "after 5 s without a loss" in choose.better(narrow, for_now, DESIRED, 105.0)
+    as_narrow = standing(Kind.LAN, rounds=(0.02,) * 8, failures=5, alive=100.0, narrow=True)
+    assert not choose.better(narrow, as_narrow, DESIRED, 105.0)
+
+
 @given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
 def test_the_next_number_is_newer_than_all_it_follows(one: int, other: int) -> None:
     following = choose.next_number(one)

@@ -105,6 +105,79 @@ def test_a_lost_word_that_a_pair_goes_to_sleep_keeps_nobody_awake(deaf: str, bef
     assert nas.state.pairs["anna"].doubt is None
 
 
+def server(talking: int) -> World:
+    """Return 29 machines of which so many talk to one, for a while already."""
+    world = fleet()
+    for n in range(talking):
+        Ping(world, f"peer{n:02}", "mia", every=1.0)
+    world.run(20)
+    return world
+
+
+def test_a_machine_that_all_talk_to_hears_about_as_much_as_one_that_ten_do() -> None:
+    heard = {}
+    for talking in (10, 29):
+        world = server(talking)
+        mia = world.nodes["mia"]
+        mia.log = []
+        world.run(30)
+        events = (event for _, observed, _ in mia.log for event in observed)
+        heard[talking] = sum(isinstance(event, Received) for event in events) / 30
+    assert 200 < heard[29] < 1.5 * heard[10], heard
+
+
+def test_who_talks_to_such_a_machine_asks_no_more_often_than_it_does() -> None:
+    world = server(29)
+    mia, peer = world.nodes["mia"], world.nodes["peer20"]
+    peer.log, mia.decisions = [], []
+    world.run(30)
+    asked = {}
+    for name, pair in (("mia", mia.state.pairs["peer20"]), ("peer20", peer.state.pairs["mia"])):
+        path = pair.links[pair.path] if pair.path else None
+        assert path is not None
+        assert pair.doubt is None
+        asked[name] = path.health.promise
+    # The peer was promised a question each 0.29 s, and mia goes by the same.
+    assert asked == {"mia": pytest.approx(0.29), "peer20": pytest.approx(0.29)}
+    probes = [
+        event
+        for _, observed, _ in peer.log
+        for event in observed
+        if isinstance(event, Received) and isinstance(event.message, Probe)
+    ]
+    assert len(probes) < 30 * (1 / 0.29 + 2 / 2.9) * 1.2
+    assert not mia.switches()
+
+
+def test_where_many_talk_a_path_that_is_cut_is_left_nevertheless() -> None:
+    gaps = []
+    for n in (3, 11, 20, 28):
+        world = server(29)
+        ping = Ping(world, f"peer{n:02}", "mia")
+        world.run(3)
+        node = world.nodes[f"peer{n:02}"]
+        world.pipe(node.path("mia")).cut |= {"mia", node.name}
+        cut = world.now
+        world.run(5)
+        gaps.append(ping.gap(cut - 1, world.now))
+    assert 0.2 < max(gaps) < 1.0, gaps
+
+
+def test_when_the_many_have_gone_the_one_left_is_asked_as_often_as_ever() -> None:
+    world = fleet()
+    others = [Ping(world, f"peer{n:02}", "mia", every=1.0) for n in range(28)]
+    Ping(world, "peer28", "mia", every=1.0)
+    world.run(20)
+    for ping in others:
+        ping.on = False
+    world.run(FAST_FOR + 10)
+    for one, other in (("mia", "peer28"), ("peer28", "mia")):
+        pair = world.nodes[one].state.pairs[other]
+        assert pair.path is not None
+        assert pair.links[pair.path].health.promise == pytest.approx(0.1)
+        assert pair.doubt is None
+
+
 def test_the_two_ends_of_a_pair_ask_in_the_same_breath() -> None:
     for seed in range(8):
         world, anna, nas, _ = two_ways(seed, jitter=0.0)

@@ -1,7 +1,8 @@
 """When a pair's links are asked, and when it has to be looked at again.
 
 A fast pair's path is probed ten times a second, by both ends in the same breath: the one that does
-not lead asks when it is asked, so that a question comes with an answer and wakes nobody. Once a
+not lead asks when it is asked, so that a question comes with an answer and wakes nobody. A machine
+with many fast pairs asks all of them less often, and says so: the other ends do as it does. Once a
 second, and more often after waking, all its links are asked in one moment: a *round*, the path
 first. While the path is in doubt the rounds follow each other so closely that the answer is known
 in a quarter of a second, and then less and less often, as a peer that says nothing on any link is
@@ -21,14 +22,13 @@ from clan.mesh import choose, measure, width
 from clan.mesh.exchange import Call, Send, SetEndpoint, SetKeepalive
 from clan.mesh.judge import doubtful_at
 from clan.mesh.link import Kind
-from clan.mesh.pair import FAST_FOR, Mode, mode
+from clan.mesh.pair import FAST_FOR, PATH_EVERY, SELDOM, Mode, mode
 from clan.mesh.wire import MOST_LINKS, About, Probe, Summary
 
 if TYPE_CHECKING:
     from clan.mesh.draft import Draft
     from clan.mesh.pair import Standing
 
-PATH_EVERY = 0.1
 LATE = 0.015
 """Seconds that the end which does not lead waits for the other's question until it asks unasked."""
 ROUND_EVERY = 1.0
@@ -105,9 +105,16 @@ def _fast(draft: Draft) -> None:
 
 def _path_at(draft: Draft, path: Standing) -> float:
     """Return when the path is to be asked."""
+    every = PATH_EVERY * _pace(draft, path)
     if draft.leads:
-        return path.asked + PATH_EVERY
-    return path.asked + (PATH_EVERY / 2 if draft.asked else PATH_EVERY + LATE)
+        return path.asked + every
+    return path.asked + (every / 2 if draft.asked else every + LATE)
+
+
+def _pace(draft: Draft, path: Standing | None) -> float:
+    """Return how many times more seldom than usual both ends ask: one of them has many to ask."""
+    promise = path.health.promise if path is not None else 0.0
+    return max(draft.every, promise if promise <= SELDOM else 0.0) / PATH_EVERY
 
 
 def _round(draft: Draft) -> list[Standing]:
@@ -190,14 +197,15 @@ def _held(draft: Draft) -> list[Standing]:
 
 
 def _round_every(draft: Draft) -> float:
-    pair = draft.pair
+    pair, path = draft.pair, draft.path
+    pace = _pace(draft, path)
     if pair.doubt is not None:
         bursts = BURSTS if pair.mode is Mode.FAST else SLOW_BURSTS
-        return next(every for age, every in bursts if draft.now - pair.doubt < age)
-    path = draft.path
+        every = next(every for age, every in bursts if draft.now - pair.doubt < age)
+        return every * pace if pair.mode is Mode.FAST else every
     lossy = path is not None and path.health.loss > LOSSY
     settling = lossy or draft.now < pair.woken + SETTLING_FOR
-    return SETTLING_EVERY if settling else ROUND_EVERY
+    return pace * (SETTLING_EVERY if settling else ROUND_EVERY)
 
 
 def _probe(draft: Draft, standing: Standing, *, number: int = 0, size: int = 0) -> None:
@@ -222,7 +230,7 @@ def _promise(draft: Draft, standing: Standing) -> float:
     if standing.link.id != draft.pair.path:
         return 0.0
     if draft.pair.mode is Mode.FAST:
-        return PATH_EVERY
+        return draft.every
     return HOLD_EVERY if holds_open(draft) else 0.0
 
 

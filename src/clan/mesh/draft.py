@@ -41,7 +41,14 @@ class Draft:
     """A pair at work. Everything is public: the functions of a step are one machine."""
 
     def __init__(
-        self, name: str, pair: Pair, *, desired: Desired, down: Collection[str], now: float
+        self,
+        name: str,
+        pair: Pair,
+        *,
+        desired: Desired,
+        down: Collection[str],
+        every: float,
+        now: float,
     ) -> None:
         self.name = name
         self.pair = pair
@@ -52,6 +59,8 @@ class Draft:
         """When the pair has to be looked at again though nothing happens."""
         self.desired = desired
         self.down = down
+        self.every = every
+        """Seconds between two questions on a path: of this end, if the peer is not slower."""
         self.now = now
         self._usable: list[Standing] | None = None
         self.actions: list[Action] = []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from clan.mesh import measure, width
 from clan.mesh.exchange import Called, Counters, Received, Resumed, Send, Traffic
-from clan.mesh.pair import Mode
+from clan.mesh.pair import SELDOM, Mode
 from clan.mesh.wire import Answer, Probe, Summary, Switch, ticks
 
 if TYPE_CHECKING:
@@ -79,7 +79,10 @@ def _received(draft: Draft, event: Received) -> None:
     message = event.message
     match message:
         case Probe():
-            health = measure.promise(standing.health, at=event.at, every=message.every)
+            # Of two ends the one with more to ask decides how often both do.
+            is_fast = 0 < message.every <= SELDOM
+            every = max(message.every, draft.every) if is_fast else message.every
+            health = measure.promise(standing.health, at=event.at, every=every)
             draft.put(replace(standing, health=health))
             _probed(draft, event, message)
         case Answer():

@@ -28,6 +28,20 @@ COLD_AFTER = 60.0
 """Seconds of the same after which nothing is sent to it any more, unless someone wants it."""
 
 
+PATH_EVERY = 0.1
+"""Seconds between two questions on a fast pair's path, from each end."""
+FEW = 10
+"""Fast pairs that are asked as often as that. With more of them each is asked less often, so that
+all together cost the same: a server that a whole clan talks to would do little else."""
+SELDOM = 1.0
+"""Seconds between two such questions, at most."""
+
+
+def path_every(fast: int) -> float:
+    """Return the seconds between two questions on a path, for a machine with so many fast pairs."""
+    return min(SELDOM, PATH_EVERY * max(1.0, fast / FEW))
+
+
 class Mode(enum.StrEnum):
     """How much is sent."""
 

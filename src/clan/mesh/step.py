@@ -17,7 +17,7 @@ from clan.mesh.draft import Draft
 from clan.mesh.exchange import Counters, Desired, Received, Resumed, UplinkChanged
 from clan.mesh.hear import hear, uplink_returned
 from clan.mesh.judge import judge
-from clan.mesh.pair import Mode, Pair, Standing
+from clan.mesh.pair import Mode, Pair, Standing, path_every
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -76,6 +76,7 @@ class _Work:
         self.desired = desired
         self.now = now
         self.down = state.down
+        self.every = path_every(sum(pair.mode is Mode.FAST for pair in state.pairs.values()))
         self.pairs = dict(state.pairs)
         self.drafts: dict[str, Draft] = {}
         self.actions: list[Action] = []
@@ -87,10 +88,14 @@ class _Work:
             pair = self.pairs.get(name)
             if pair is None:
                 return None
-            self.drafts[name] = Draft(
-                name, pair, desired=self.desired, down=self.down, now=self.now
-            )
+            self._begin(name, pair)
         return self.drafts[name]
+
+    def _begin(self, name: str, pair: Pair) -> Draft:
+        self.drafts[name] = made = Draft(
+            name, pair, desired=self.desired, down=self.down, every=self.every, now=self.now
+        )
+        return made
 
     def wake_late(self) -> None:
         """Forgive silence that this machine slept through."""
@@ -167,11 +172,8 @@ class _Work:
             known = self.pairs.get(name, Pair())
             links = {link.id: _standing(known.links.get(link.id), link) for link in peer.links}
             self.pairs[name] = replace(known, links=links)
-            draft = Draft(
-                name, self.pairs[name], desired=self.desired, down=self.down, now=self.now
-            )
+            draft = self._begin(name, self.pairs[name])
             draft.news = True
-            self.drafts[name] = draft
             if known.path in links or not links:
                 draft.pair = replace(draft.pair, path=known.path if links else None)
             elif known.path is None:

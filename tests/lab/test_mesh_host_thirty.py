@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.lab
 
 COUNT = 30
-FEW = 10
 TALK = 20.0
 """Seconds in which all pairs of thirty machines on two processors have talked."""
 MEMORY = 60.0
@@ -101,7 +100,7 @@ def test_who_is_removed_is_cut_off_by_all(
     town: Town, record_property: Callable[[str, object], None]
 ) -> None:
     """The map comes to one, who talks to all, and goes on from there."""
-    crowd, gone = Crowd(town, FEW), FEW - 1
+    crowd, gone = Crowd(town, COUNT), COUNT - 1
     talks = {(gone, other) for other in range(gone)}
     assert crowd.talk(talks | {(0, other) for other in range(1, gone)}, 60) == set()
     left = [each.name for each in crowd.boxes[:gone]]

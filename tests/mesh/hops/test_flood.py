@@ -133,6 +133,17 @@ def test_nobody_is_listened_to_who_is_no_member_any_more() -> None:
         here.hear(there.raw, KEYS["machine2"].public, left, 1)
 
 
+def test_what_was_heard_already_costs_nothing_and_crowds_out_nothing() -> None:
+    """Each list comes from as many sides as there are: only the first is read."""
+    here = Flood(KEYS["machine0"].public)
+    said = told("machine1", serial=5)
+    assert here.hear(said.raw, KEYS["machine2"].public, MEMBERS, 0).taken == said
+    for _ in range(10 * int(flood.MOST_IN_A_ROW)):
+        assert here.hear(said.raw, KEYS["machine3"].public, MEMBERS, 1) == flood.News()
+    new = told("machine4", serial=1)
+    assert here.hear(new.raw, KEYS["machine3"].public, MEMBERS, 1).taken == new
+
+
 def test_a_member_that_shouts_is_not_handed_on_for_ever() -> None:
     here = Flood(KEYS["machine0"].public)
     first = told("machine1", serial=1)

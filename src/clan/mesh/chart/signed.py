@@ -51,6 +51,11 @@ class Signed:
         return self.body
 
 
+def named(data: bytes) -> bytes:
+    """Return the key that signed bytes name; nothing of them is verified."""
+    return data[4:36]
+
+
 def sign(purpose: str, body: bytes, key: Key) -> Signed:
     """Sign a body."""
     return Signed(purpose, key.public, key.sign(_context(purpose) + body), body)
@@ -62,7 +67,7 @@ def split(data: bytes, purpose: str, largest: int, what: str) -> tuple[Signed, b
     if len(data) < HEAD or size > largest or len(data) < HEAD + size:
         raise MeshError(f"{what} is not whole, or larger than {largest} bytes")
     end = HEAD + size
-    return Signed(purpose, data[4:36], data[36:HEAD], data[HEAD:end]), data[end:]
+    return Signed(purpose, named(data), data[36:HEAD], data[HEAD:end]), data[end:]
 
 
 def only(data: bytes, purpose: str, largest: int, what: str) -> Signed:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
+import random
 import time
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Address
@@ -26,6 +27,8 @@ from clan.mesh.hops.forward import Passage, Passing
 from clan.mesh.hops.graph import Graph, holds, ways
 from clan.mesh.hops.lists import NeighbourList
 from clan.mesh.hops.reached import neighbour, reached
+from clan.mesh.hops.saying import Saying
+from clan.mesh.hops.seeking import Seeking
 from clan.mesh.link import Endpoint, Kind
 from clan.mesh.pair import FAST_FOR, Mode
 from clan.mesh.wire import Neighbours
@@ -42,21 +45,20 @@ if TYPE_CHECKING:
 
 LOOK_EVERY = 0.1
 """Seconds between two looks at who is reached, and who is not."""
-PATIENCE = 0.5
-"""Seconds that a machine's own links are given before others are asked."""
-SPEAK_EVERY = 0.3
-"""Seconds between two lists of this machine."""
+PATIENCE, FIRST_PATIENCE = 0.5, 2.0
+"""Seconds that a machine's own links are given before others are asked; the second if none of them
+has answered lately: machines that all call one in the same moment take it a while."""
+LATELY = 60.0
+"""Seconds."""
 LIFE = 150
-"""Seconds that a list holds, and that a machine goes on to tell whom it reaches."""
-REPEAT_EVERY, SEEK_EVERY = 60.0, 5.0
-"""Seconds after which a list is told again; the second as long as a way is sought in vain."""
+"""Seconds that a list holds."""
 SOUGHT_FOR = 60.0
 """Seconds after which one who is sought in vain is sought as seldom as others are spoken of."""
-WAKE_EVERY = 2.0
 MOST_WOKEN = 8
 """Members that are woken at once, in case that one of them is nearer to who is sought."""
-CHANGE, CHANGE_SHARE = 20, 0.5
-"""Milliseconds, and share, by which a cost must differ to be told of."""
+COPIES = 2
+"""How often, about, whoever was told something by its author, or with who told it here, is told it
+by others too: datagrams are lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +91,11 @@ class Guide:
         self._passing = Passing(say)
         self._expires: float | None = None
         self._is_news = False
-        self._active_until = -math.inf
-        self._said: NeighbourList | None = None
-        self._said_at = -math.inf
+        self._saying = Saying()
         self._reached: dict[str, LinkId] = {}
         self._wanting: dict[str, float] = {}
         self._heard: dict[str, float] = {}
-        self._wake: set[int] = set()
-        self._woke = -math.inf
+        self._seeking = Seeking()
         self._rounds = 0
         self._looked = -math.inf
         self.found: dict[str, tuple[IPv6Address, ...]] = {}
@@ -107,11 +106,12 @@ class Guide:
 
     def due(self) -> float:
         """Return when there is something to do."""
-        if self._wanting or self._wake or self._is_news:
+        if self._wanting or self._is_news:
             return self._looked + LOOK_EVERY
-        if self._said is None:
+        if self._saying.last is None:
             return math.inf
-        return min(self._said_at + REPEAT_EVERY, self._active_until)
+        due = min(self._saying.due(), self._seeking.due(), self._expires or math.inf)
+        return max(self._looked + LOOK_EVERY, due)
 
     def heard(self, link: LinkId, kind: Kind, now: float) -> bool:
         """Note a packet: who is heard by way of others may be answered so. Say if that is new."""
@@ -164,12 +164,8 @@ class Guide:
             self._send(link, news.shown)
         if news.taken is not None:
             self._is_news = True
-            for name, onward in self._reached.items():
-                if name != link.peer:
-                    self._send(onward, news.taken)
-            if news.taken.sought:
-                self._active_until = now + LIFE
-                self._wake |= set(news.taken.sought) - {around.own}
+            self._hand_on(news.taken, link.peer, peer.identity, around)
+            self._seeking.said(around.labels[news.taken.identity], news.taken.sought)
         return True
 
     def told(self, addresses: Iterable[object], wish: Wish, now: float) -> None:
@@ -186,6 +182,9 @@ class Guide:
         """Do what is due."""
         if now < self._looked + LOOK_EVERY:
             return
+        # Nobody is late because this machine was too busy to look.
+        busy = max(0.0, now - self._looked - 2 * LOOK_EVERY)
+        self._wanting = {name: since + busy for name, since in self._wanting.items()}
         self._looked = now
         if wish.member is None:
             self._wanting, self._is_news = {}, False
@@ -196,21 +195,20 @@ class Guide:
         there = set(around.names.values())
         pairs = {name: pair for name, pair in pairs.items() if name in there}
         sought = self._sought(pairs, now)
-        if sought:
-            self._active_until = now + LIFE
-        if now >= self._active_until and not self._is_news:
+        self._flood.forget(around.labels, now)
+        if not sought and not any(said.sought for said in self._flood.lists(now)):
+            if self._is_news:
+                self._find(wish, pairs, sought, around, now)
             self._rest(pairs, now)
             return
         before, self._reached = self._reached, dict(reached(pairs, now))
-        self._flood.forget(around.labels, now)
-        self._speak(self._list(wish, pairs, sought, around), now)
+        self._speak(self._list(wish, pairs, sought, around), around, now)
         for name in self._reached.keys() - before.keys():
             for said in self._flood.lists(now):
-                self._send(self._reached[name], said)
-        self._wake |= set(self._lacking(sought, around))
-        if self._wake and now >= self._woke + WAKE_EVERY:
-            self._wake_others(wish, around, now)
+                if name not in _told(said, around):
+                    self._send(self._reached[name], said)
         self._find(wish, pairs, sought, around, now)
+        self._wake_others(wish, around, now)
 
     def _around(self, wish: Wish) -> Around:
         found = labels.labels(self._known.content.identities | {self._known.key.public})
@@ -236,33 +234,22 @@ class Guide:
                 continue
             waiting[name] = self._wanting.get(name, now)
             hopeful = any(each.link.endpoints for each in direct)
-            if not hopeful or now >= waiting[name] + PATIENCE:
+            lately = any(now < each.health.answered + LATELY for each in direct)
+            patience = PATIENCE if lately else FIRST_PATIENCE
+            if not hopeful or now >= waiting[name] + patience:
                 sought.add(name)
         self._wanting = waiting
         return sought
-
-    def _lacking(self, sought: Iterable[str], around: Around) -> Iterator[int]:
-        """Yield the labels of those who are sought in vain, if it is time to seek again."""
-        again = self._said_at == self._looked
-        for label, name in around.names.items():
-            if again and name in sought and not self.found.get(name):
-                yield label
 
     def _list(
         self, wish: Wish, pairs: Mapping[str, Pair], sought: Iterable[str], around: Around
     ) -> NeighbourList:
         """Return what this machine has to say."""
         names = {name: label for label, name in around.names.items()}
-        before = {each.label: each for each in self._said.neighbours} if self._said else {}
-        neighbours = []
-        for name, link in self._reached.items():
-            made = neighbour(names[name], pairs[name].links[link], wish.desired)
-            old = before.get(made.label)
-            if old is not None and abs(old.cost - made.cost) <= max(
-                CHANGE, CHANGE_SHARE * old.cost
-            ):
-                made = replace(made, cost=old.cost)
-            neighbours.append(made)
+        neighbours = (
+            self._saying.steady(neighbour(names[name], pairs[name].links[link], wish.desired))
+            for name, link in self._reached.items()
+        )
         return NeighbourList(
             identity=self._known.key.public,
             serial=1,
@@ -272,43 +259,53 @@ class Guide:
             sought=tuple(sorted(names[each] for each in sought))[: lists.MOST_SOUGHT],
         )
 
-    def _speak(self, said: NeighbourList, now: float) -> None:
+    def _speak(self, said: NeighbourList, around: Around, now: float) -> None:
         """Tell the neighbours, if it is another list than before or time to repeat it."""
-        old = self._said
-        is_new = old is None or replace(said, serial=old.serial) != old
         vain = any(now < self._wanting[n] + SOUGHT_FOR and not self.found.get(n)
                    for n in self._wanting)  # fmt: skip
-        every = SPEAK_EVERY if is_new else SEEK_EVERY if vain else REPEAT_EVERY
-        if now < self._said_at + every:
+        if not self._saying.is_time(said, now, in_vain=vain):
             return
         serial = max(self._flood.own_serial + 1, time.time_ns() // 1_000_000)
-        self._said = lists.write(replace(said, serial=serial), self._known.key)
-        self._said_at = now
+        signed = lists.write(replace(said, serial=serial), self._known.key)
+        self._saying.say(signed, now)
         self._is_news = True
-        self._flood.put(self._said, now)
+        self._seeking.said(around.own, signed.sought)
+        self._flood.put(signed, now)
         for link in self._reached.values():
-            self._send(link, self._said)
+            self._send(link, signed)
 
     def _wake_others(self, wish: Wish, around: Around, now: float) -> None:
-        """Wake who is sought, and some that may know more, unless this machine reaches it."""
-        self._woke, self._rounds = now, self._rounds + 1
+        """Wake who is sought in vain, and some that may know more."""
         may_be = {
-            name
+            name: around.labels[wish.peers[name].identity]
             for name, peer in wish.desired.peers.items()
             if name not in self._reached
+            and wish.peers[name].identity in around.labels  # a newer map may have come
             and any(each.slot.kind is not Kind.HOPS and each.endpoints for each in peer.links)
         }
-        names = {around.names[label] for label in self._wake if label in around.names}
-        self._wake.clear()
-        if names <= self._reached.keys() and names:
-            return
+        members = {**around.labels, self._known.key.public: around.own}
+        sought, too = self._seeking.whom(
+            (
+                (members[said.identity], each)
+                for said in self._flood.lists(now)
+                for each in said.sought
+                if said.identity in members and each != around.own
+            ),
+            self._graph,
+            {label for label, name in around.names.items() if name in self._reached},
+            may_be.values(),
+            now,
+        )
+        self._rounds += too
 
         def place(name: str) -> bytes:
             drawn = self._known.key.public + wish.peers[name].identity + bytes([self._rounds % 256])
             return hashlib.sha256(drawn).digest()
 
-        others = sorted(may_be - names, key=place)[:MOST_WOKEN]
-        self.observed += [Called(peer=name, at=now) for name in [*(may_be & names), *others]]
+        names = [name for name, label in may_be.items() if label in sought]
+        if too:
+            names += sorted(may_be.keys() - set(names), key=place)[:MOST_WOKEN]
+        self.observed += [Called(peer=name, at=now) for name in names]
 
     # Where they are.
 
@@ -370,13 +367,28 @@ class Guide:
 
     def _rest(self, pairs: Mapping[str, Pair], now: float) -> None:
         """Say no more, and forget ways that are not used."""
-        self._said = None
+        self._saying.stop()
         self._reached = {}
-        self._wake.clear()
+        self._seeking = Seeking()
         used = set(self._used(pairs, now))
         if self.found.keys() - used:
             self.found = {name: them for name, them in self.found.items() if name in used}
             self.version += 1
 
+    def _hand_on(self, said: NeighbourList, by: str, identity: bytes, around: Around) -> None:
+        """Tell neighbours what one of them told; few of those whom that one or its author told."""
+        between = self._flood.list_of(identity)
+        told = _told(said, around) | (_told(between, around) if between else set())
+        for name, link in self._reached.items():
+            # Spreads, guards nothing.
+            is_told = name in told and random.random() * len(told) >= COPIES  # noqa: S311
+            if name != by and not is_told:
+                self._send(link, said)
+
     def _send(self, link: LinkId, said: NeighbourList) -> None:
         self._interfaces.send(link, wire.encode(Neighbours(data=said.raw)))
+
+
+def _told(said: NeighbourList, around: Around) -> set[str]:
+    """Return the names of those to whom a list was told by its author."""
+    return {around.names[e.label] for e in said.neighbours if e.label in around.names}

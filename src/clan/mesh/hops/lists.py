@@ -74,6 +74,11 @@ def write(said: NeighbourList, key: Key) -> NeighbourList:
     return read(signed.sign(PURPOSE, encode(_value(made)), key).raw)
 
 
+def author(data: bytes) -> bytes:
+    """Return whom a list names as its author, unverified."""
+    return signed.named(data)
+
+
 def read(data: bytes) -> NeighbourList:
     """Read a list and verify it; whether its sender is a member is not asked. Raises MeshError."""
     proof = signed.only(data, PURPOSE, LONGEST_LETTER, _WHAT)

@@ -11,6 +11,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_interface, ip_network
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.lab.agents import meet
+from tests.lab.links import until
 from tests.lab.spaces import Space, join
 
 from clan.mesh.agent import firewall, marks
@@ -22,6 +24,8 @@ from clan.mesh.relay.ports import PORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.lab.internet import Town
 
 pytestmark = pytest.mark.lab
 
@@ -222,6 +226,24 @@ def test_strict_reverse_path_filters_let_a_links_datagrams_in_by_its_uplink(
             assert got(heard)
     finally:
         spare.remove()
+
+
+def test_links_are_marked_where_the_way_back_may_lead_by_another_interface(town: Town) -> None:
+    lan = town.switch()
+    boxes = town.boxes("desk", "laptop")
+    for each in boxes:
+        lan.plug(each)
+    meet(boxes)
+
+    def is_marked() -> bool:
+        return "mark set" in boxes[0].space.run("nft list chain inet clan_mesh raw")
+
+    until(lambda: boxes[0].links("laptop"))
+    assert not is_marked()
+    boxes[0].space.run("ip tuntap add br-1 mode tap")
+    until(is_marked)
+    boxes[0].space.run("ip tuntap del br-1 mode tap")
+    until(lambda: not is_marked())
 
 
 def test_who_talks_is_told_with_the_first_packet_and_not_with_the_next(two: Two) -> None:

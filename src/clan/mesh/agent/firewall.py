@@ -9,6 +9,7 @@ ours. Which interfaces, ports and peers there are is not decided here.
               Datagrams to a link's port get the link's mark, so that a strict reverse-path filter
               looks for the way back in the table of their uplink. The kernel's own, for IPv4,
               does so where net.ipv4.conf.all.src_valid_mark is 1.
+              Where there is no other interface that it could lead by, they get none.
     output    what WireGuard sends for the mesh goes to no clan address: no mesh inside the mesh.
               Nor does what other networks' tunnels are made of, which the mesh may go by.
     input     A peer's first packet after some seconds without one, in either direction, is

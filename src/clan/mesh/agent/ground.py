@@ -93,6 +93,7 @@ class Ground:
         carriers: tuple[Carrier, ...],
     ) -> None:
         members = wish.peers.values()
+        is_crossed = self._is_crossed(interfaces)
         guard = Guard(
             prefix=self._prefix,
             alias=wish.aliases,
@@ -104,7 +105,7 @@ class Ground:
                     mark=marks.mark(each.own.number),
                 )
                 for each in sorted(_on_uplinks(interfaces), key=lambda each: each.own.number)
-                if each.own.slot.kind is not Kind.TLS
+                if is_crossed and each.own.slot.kind is not Kind.TLS
             ),
             ways=labels.prefix(self._prefix),
             over=next(
@@ -133,6 +134,15 @@ class Ground:
         if ports != self._ports:
             firewall.let_in(ports, record=self._opened)
             self._ports = ports
+
+    def _is_crossed(self, interfaces: Iterable[Interface]) -> bool:
+        """Whether the way back to who sent something may lead over another interface.
+
+        There has to be one beside the mesh's own. Where there is none, as on most servers, nothing
+        is marked for it: the mark alone is a thirtieth of what a datagram costs.
+        """
+        there = {each.name for each in self._kernel.interfaces().values() if not each.loopback}
+        return len(there - {each.own.interface for each in interfaces}) > 1
 
     def _addresses(self, wish: Wish) -> None:
         loopback = next(each for each in self._kernel.interfaces().values() if each.loopback)

@@ -117,11 +117,6 @@ class Flood:
             for who in [each for each in budgets if each not in members]:
                 del budgets[who]
 
-    def list_of(self, identity: bytes) -> NeighbourList | None:
-        """Return the last list of a member, expired or not."""
-        held = self._held.get(identity)
-        return held.said if held else None
-
     def lists(self, now: float) -> Iterator[NeighbourList]:
         """Yield the lists that have not expired."""
         for held in self._held.values():

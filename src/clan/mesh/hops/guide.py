@@ -57,8 +57,7 @@ SOUGHT_FOR = 60.0
 MOST_WOKEN = 8
 """Members that are woken at once, in case that one of them is nearer to who is sought."""
 COPIES = 2
-"""How often, about, whoever was told something by its author, or with who told it here, is told it
-by others too: datagrams are lost."""
+"""About how many of those who were told a list by others are told it again: datagrams are lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,10 +202,11 @@ class Guide:
             return
         before, self._reached = self._reached, dict(reached(pairs, now))
         self._speak(self._list(wish, pairs, sought, around), around, now)
-        for name in self._reached.keys() - before.keys():
-            for said in self._flood.lists(now):
-                if name not in _told(said, around):
-                    self._send(self._reached[name], said)
+        fresh = self._reached.keys() - before.keys()
+        for said in self._flood.lists(now) if fresh else ():
+            label = around.labels.get(said.identity, around.own)
+            for name in fresh - self._near(label, around):
+                self._send(self._reached[name], said)
         self._find(wish, pairs, sought, around, now)
         self._wake_others(wish, around, now)
 
@@ -370,6 +370,7 @@ class Guide:
         self._saying.stop()
         self._reached = {}
         self._seeking = Seeking()
+        self._graph = Graph()
         used = set(self._used(pairs, now))
         if self.found.keys() - used:
             self.found = {name: them for name, them in self.found.items() if name in used}
@@ -377,18 +378,18 @@ class Guide:
 
     def _hand_on(self, said: NeighbourList, by: str, identity: bytes, around: Around) -> None:
         """Tell neighbours what one of them told; few of those whom that one or its author told."""
-        between = self._flood.list_of(identity)
-        told = _told(said, around) | (_told(between, around) if between else set())
+        tellers = (around.labels.get(each, 0) for each in (said.identity, identity))
+        told = set[str]().union(*(self._near(label, around) for label in tellers))
         for name, link in self._reached.items():
             # Spreads, guards nothing.
             is_told = name in told and random.random() * len(told) >= COPIES  # noqa: S311
             if name != by and not is_told:
                 self._send(link, said)
 
+    def _near(self, label: int, around: Around) -> set[str]:
+        """Return the names of a member's neighbours, which were told what it tells: both say so."""
+        near = self._graph.edges.get(label, {})
+        return {around.names[each] for each in near if each in around.names}
+
     def _send(self, link: LinkId, said: NeighbourList) -> None:
         self._interfaces.send(link, wire.encode(Neighbours(data=said.raw)))
-
-
-def _told(said: NeighbourList, around: Around) -> set[str]:
-    """Return the names of those to whom a list was told by its author."""
-    return {around.names[e.label] for e in said.neighbours if e.label in around.names}

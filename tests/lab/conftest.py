@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 _PROGRAMS = Path(__file__).parent / "programs"
 _PREFIX = "test"
 _NUMBERS = itertools.count()
+_LONGEST = "test_power.py"
+"""What takes longest by far, being emulated: all else is done beside it if it begins first."""
 
 
 class Labs(Protocol):
@@ -47,6 +50,12 @@ def lab_ready() -> None:
         process = rest.partition("-")[0]
         if prefix == _PREFIX and process.isdecimal() and not Path("/proc", process).exists():
             down(name)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long: `scripts/test` has workers that take file after file."""
+    counts = Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.path.name != _LONGEST, -counts[item.path], item.path))
 
 
 @pytest.hookimpl(tryfirst=True)

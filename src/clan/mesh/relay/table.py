@@ -35,7 +35,15 @@ _HERE = "fib daddr type local"
 _BEGINNING = f"@th,64,32 0x{MAGIC[:4].hex()}"
 """Every packet meets this: four bytes are compared at once, eight by a detour."""
 _MAGIC = f"{_BEGINNING} @th,64,64 0x{MAGIC.hex()}"
-_SEATS = f"{{ {PORTS.start}-{PORTS.stop - 1}, {DOOR} }}"
+_TO_PORT = "@th,16,16 {0} " + _MAGIC + " udp dport {0}"
+"""The port comes first: it is in the header, and what follows may have to be looked for."""
+_TO_SEATS = [
+    *(
+        f"@th,16,8 {byte:#x} {_MAGIC} udp dport {PORTS.start}-{PORTS.stop - 1}"
+        for byte in sorted({port >> 8 for port in PORTS})
+    ),
+    _TO_PORT.format(DOOR),
+]
 HAND_OVER = (
     f"limit rate over {HEARD}/second burst {HEARD} packets drop",
     f"log group {GROUP}",
@@ -69,9 +77,8 @@ def registrations(ports: Iterable[int], then: str) -> list[str]:
 
     `ports` are those of this machine's own slots for relays.
     """
-    listed = ", ".join(map(str, ports))
-    own = [f"{_MAGIC} udp dport {{ {listed} }} {then}"] if listed else []
-    return [*own, f"{_MAGIC} udp dport {_SEATS} {_HERE} {then}"]
+    own = [f"{_TO_PORT.format(port)} {then}" for port in ports]
+    return [*own, *(f"{to} {_HERE} {then}" for to in _TO_SEATS)]
 
 
 def ruleset(passed: Sequence[Passed], uplinks: Iterable[str]) -> str:

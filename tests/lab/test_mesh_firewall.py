@@ -228,22 +228,28 @@ def test_strict_reverse_path_filters_let_a_links_datagrams_in_by_its_uplink(
         spare.remove()
 
 
-def test_links_are_marked_where_the_way_back_may_lead_by_another_interface(town: Town) -> None:
+def test_links_are_bound_to_their_uplinks_where_another_interface_could_lead_elsewhere(
+    town: Town,
+) -> None:
     lan = town.switch()
     boxes = town.boxes("desk", "laptop")
     for each in boxes:
         lan.plug(each)
     meet(boxes)
 
-    def is_marked() -> bool:
-        return "mark set" in boxes[0].space.run("nft list chain inet clan_mesh raw")
+    def bound() -> tuple[bool, ...]:
+        """Whether what comes in is marked, and what has a mark is led."""
+        own = boxes[0].space
+        rules = own.run("ip rule show"), own.run("ip -6 rule show")
+        marked = "mark set" in own.run("nft list chain inet clan_mesh raw")
+        return (marked, *("fwmark" in each for each in rules))
 
     until(lambda: boxes[0].links("laptop"))
-    assert not is_marked()
+    assert not any(bound())
     boxes[0].space.run("ip tuntap add br-1 mode tap")
-    until(is_marked)
+    until(lambda: all(bound()))
     boxes[0].space.run("ip tuntap del br-1 mode tap")
-    until(lambda: not is_marked())
+    until(lambda: not any(bound()))
 
 
 def test_who_talks_is_told_with_the_first_packet_and_not_with_the_next(two: Two) -> None:

@@ -65,9 +65,10 @@ class Ground:
         served = [("tcp", streams, each.name) for each in attachments if streams and each.works]
         # Before there is an address or a link that somebody could misuse.
         carriers = tuple(each.carrier for each in attachments if each.carrier is not None)
-        self._shield(wish, interfaces, served, carriers)
+        bound = self._bound(interfaces)
+        self._shield(wish, interfaces, bound, served, carriers)
         self._addresses(wish)
-        led = {marks.mark(each.own.number): each.uplink.index for each in _on_uplinks(interfaces)}
+        led = {marks.mark(each.own.number): each.uplink.index for each in bound}
         self._kernel.settle_rules(marks.rules(led, self._kernel.rules()))
         routes = self._kernel.routes()
         for each in attachments:
@@ -89,11 +90,11 @@ class Ground:
         self,
         wish: Wish,
         interfaces: list[Interface],
+        bound: list[Interface],
         served: list[tuple[str, int, str]],
         carriers: tuple[Carrier, ...],
     ) -> None:
         members = wish.peers.values()
-        is_crossed = self._is_crossed(interfaces)
         guard = Guard(
             prefix=self._prefix,
             alias=wish.aliases,
@@ -104,8 +105,8 @@ class Ground:
                     port=each.own.port,
                     mark=marks.mark(each.own.number),
                 )
-                for each in sorted(_on_uplinks(interfaces), key=lambda each: each.own.number)
-                if is_crossed and each.own.slot.kind is not Kind.TLS
+                for each in sorted(bound, key=lambda each: each.own.number)
+                if each.own.slot.kind is not Kind.TLS
             ),
             ways=labels.prefix(self._prefix),
             over=next(
@@ -135,14 +136,16 @@ class Ground:
             firewall.let_in(ports, record=self._opened)
             self._ports = ports
 
-    def _is_crossed(self, interfaces: Iterable[Interface]) -> bool:
-        """Whether the way back to who sent something may lead over another interface.
+    def _bound(self, interfaces: Iterable[Interface]) -> list[Interface]:
+        """Return the interfaces whose datagrams have to be bound to their uplinks.
 
-        There has to be one beside the mesh's own. Where there is none, as on most servers, nothing
-        is marked for it: the mark alone is a thirtieth of what a datagram costs.
+        None where nothing could lead them elsewhere, as there is no interface beside one uplink and
+        the mesh's own: so it is on most servers. Rules and marks that bind cost the kernel some
+        hundredths of what a datagram takes.
         """
         there = {each.name for each in self._kernel.interfaces().values() if not each.loopback}
-        return len(there - {each.own.interface for each in interfaces}) > 1
+        others = there - {each.own.interface for each in interfaces}
+        return _on_uplinks(interfaces) if len(others) > 1 else []
 
     def _addresses(self, wish: Wish) -> None:
         loopback = next(each for each in self._kernel.interfaces().values() if each.loopback)

@@ -186,7 +186,7 @@ ROWS = (
         unit=Unit.TIMES,
         bound=Bound(limit=0.95, at_least=True),
         prepare=throughput,
-        samples=4,
+        samples=6,
         needs_root=True,
     ),
 )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from clan.machine.system import StepError
 from clan.mesh import wire
 from clan.mesh.agent.answers import answer
+from clan.mesh.agent.deciding import Deciding
 from clan.mesh.agent.diary import Diary
 from clan.mesh.agent.firewall import GROUP, TABLE, Watch
 from clan.mesh.agent.gossip import Gossip
@@ -54,16 +55,16 @@ from clan.mesh.hops import labels
 from clan.mesh.hops.guide import Guide
 from clan.mesh.pair import Pair
 from clan.mesh.relay.table import TABLE as RELAY_TABLE
-from clan.mesh.step import State, step
+from clan.mesh.step import State
 from clan.mesh.width import LADDER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from ipaddress import IPv4Address, IPv6Address
 
     from clan.mesh.agent.setting import Setting
     from clan.mesh.desire import Wish
-    from clan.mesh.exchange import Action, Event
+    from clan.mesh.exchange import Action
     from clan.mesh.link import LinkId
 
 LOOK_EVERY = 0.05
@@ -72,8 +73,6 @@ TRY_AGAIN = 5.0
 """Seconds until something that could not be had is tried again."""
 WISH_EVERY = 0.1
 """Seconds between two reactions to what is told of others."""
-ROUNDS = 4
-"""Steps in a row that may follow from each other, before other things are looked at."""
 
 
 class Agent:
@@ -92,7 +91,12 @@ class Agent:
         self._nearby = Nearby(self.known, say)
         self._status = Status(setting.socket)
         self.diary = Diary(setting)
-        self._state = State()
+        self._deciding = Deciding(
+            desired=lambda: self._wish.desired,
+            hear=self._hear,
+            carry_out=self._carry_out,
+            note=self.diary.note,
+        )
         self._gossip = Gossip(self.known, say)
         self._outside = Outside(setting.line, self.known, self._here, say)
         self._signals = Signals(self.known, self._here, self._interfaces, self._outside, say)
@@ -124,8 +128,6 @@ class Agent:
             gone=self._look_soon,
         )
         self._seen = self._versions()
-        self._observed: list[Event] = []
-        self._is_moved = False
         self._probers: frozenset[int] = frozenset()
         self._telling = Telling()
         self._due = self._parts_due = -math.inf
@@ -144,7 +146,7 @@ class Agent:
     def start(self) -> None:
         """Take up what an earlier process left, and go on from there."""
         self._look(first=True)
-        self._decide()
+        self._deciding.decide()
         self._rest()
 
     def turn(self) -> None:
@@ -153,17 +155,22 @@ class Agent:
         now = time.monotonic()
         self._notice(readable, now)
         if now >= self._look_at:
-            self._is_moved = True
+            self._deciding.is_moved = True
             self._look()
-        self._decide(is_due=True)
+        self._deciding.decide(is_due=True)
         now = time.monotonic()
-        if self._telling.is_time(now, is_news=bool(readable) or self._is_moved or now >= self._due):
+        is_news = bool(readable) or self._deciding.is_moved or now >= self._due
+        if self._telling.is_time(now, is_news=is_news):
             self._tell(readable, now)
             self._rest()
 
     @property
     def _wish(self) -> Wish:
         return self._upkeep.wish
+
+    @property
+    def _state(self) -> State:
+        return self._deciding.state
 
     # What there is.
 
@@ -181,13 +188,13 @@ class Agent:
     def _wait(self) -> set[int]:
         """Wait until something can be read or is due; return what can be read, but for links."""
         self._due = min(self._look_at, self._wish_at, self._telling.due, self._parts_due)
-        due = -math.inf if self._observed else min(self._state.wake, self._due)
+        due = -math.inf if self._deciding.observed else min(self._state.wake, self._due)
         return self._waiting.wait(due) - self._probers
 
     def _notice(self, readable: set[int], now: float) -> None:
         """Take in what can be read, but for what comes by links: that has to be the last."""
         if self._waiting.has_slept():
-            self._observed.append(Resumed(at=now))
+            self._deciding.observed.append(Resumed(at=now))
             self._look_soon(now)
             self._nearby.ask(now)
         if not readable and now < self._due:
@@ -203,7 +210,7 @@ class Agent:
             self._told(self._first.addresses(), now)
         if self._nearby.hear(readable, now):
             self._wish_soon(now)
-        self._observed += self._nearby.called
+        self._deciding.observed += self._nearby.called
         self._nearby.called.clear()
         if self._status.fileno() in readable:
             self._status.turn(partial(answer, self))
@@ -226,7 +233,7 @@ class Agent:
         self._guide.told(addresses, self._wish, now)
         for name, member in self._wish.peers.items():
             if member.address in addresses or (member.alias and member.alias in addresses):
-                self._observed.append(Traffic(peer=name, at=now))
+                self._deciding.observed.append(Traffic(peer=name, at=now))
 
     # What is wanted.
 
@@ -235,9 +242,9 @@ class Agent:
         self._looked = time.monotonic()
         self._look_at = math.inf
         try:
-            self._observed += self._here.look(self._looked)
+            self._deciding.observed += self._here.look(self._looked)
             if not first:
-                self._decide()  # what is lost is left before anything else is done
+                self._deciding.decide()  # what is lost is left before anything else is done
             self._here.settle(
                 self._interfaces,
                 relayed=self.known.has_relays,
@@ -250,7 +257,7 @@ class Agent:
             self._signals.forget(self._here.moved)
             if first:
                 paths = self._upkeep.found(self._looked)
-                self._state = State(
+                self._deciding.state = State(
                     pairs={name: Pair(path=path, mtu=LADDER[0]) for name, path in paths.items()}
                 )
             self._upkeep.settle(self._upkeep.desire(), self._state.pairs)
@@ -277,13 +284,13 @@ class Agent:
 
     def _tell(self, readable: set[int], now: float) -> None:
         """Go on with what is told and asked, and have what follows from what is new."""
-        self._is_moved = False
+        self._deciding.is_moved = False
         self._outside.turn(readable, self._signals.here(), now)
         self._names.turn(readable, self._state.pairs, now)
         self._gossip.turn(self._interfaces.up, readable, now)
         self._signals.turn(self._wish, self._state.pairs, now)
         self._guide.turn(self._wish, self._state.pairs, now)
-        self._observed += self._relayed.turn(readable, self._state.pairs, now)
+        self._deciding.observed += self._relayed.turn(readable, self._state.pairs, now)
         if self._here.relayed != self.known.has_relays:
             self._look_soon(now)
         versions = self._versions()
@@ -297,17 +304,17 @@ class Agent:
                 self._nearby.ask(now)
         if now >= self._wish_at:
             self._wish_again(now)
-            self._decide()
+            self._deciding.decide()
         self.known.keep_soon(now)
         self.diary.write()
         self._sessions.turn((each.wireguard for each in self._interfaces.up.values()), now)
         for name in self._gossip.wake(self._wish, self._state, now):
-            self._observed.append(Called(peer=name, at=now))
+            self._deciding.observed.append(Called(peer=name, at=now))
         for each in (self._signals.observed, self._guide.observed):
-            self._observed += each
+            self._deciding.observed += each
             each.clear()
-        self._observed += self._streams.turn(self._wish, self._state.pairs, now)
-        self._decide()
+        self._deciding.observed += self._streams.turn(self._wish, self._state.pairs, now)
+        self._deciding.decide()
         self._gossip.follow(self._wish, self._state, self._interfaces.up, now)
         self._nearby.turn(now)
 
@@ -318,29 +325,12 @@ class Agent:
 
     # What is to be done.
 
-    def _decide(self, *, is_due: bool = False) -> None:
-        """Have `step` say what follows from what was observed, and do it.
-
-        Before each, what has arrived is taken in: what a step is not told of counts as silence.
-        """
-        for _ in range(ROUNDS):
-            before, desired = self._state, self._wish.desired
-            if not is_due and not self._observed and desired is before.desired:
-                return
-            is_due = False
-            self._is_moved |= self._hearing.turn(self._wish, before.pairs)
-            self._observed += self._hearing.observed
-            self._hearing.observed.clear()
-            now = time.monotonic()
-            if not self._observed and desired is before.desired and now < before.wake:
-                return
-            observed = sorted(self._observed, key=lambda event: event.at)
-            self._observed = []
-            self._state, actions = step(before, desired, observed, now)
-            self.diary.note(before, self._state, observed, now, actions)
-            for action in actions:
-                self._is_moved |= not isinstance(action, Send | ReadCounters)
-                self._carry_out(action)
+    def _hear(self, pairs: Mapping[str, Pair]) -> bool:
+        """Take in what came by links; say whether there was more than what tells of them."""
+        is_more = self._hearing.turn(self._wish, pairs)
+        self._deciding.observed += self._hearing.observed
+        self._hearing.observed.clear()
+        return is_more
 
     def _carry_out(self, action: Action) -> None:
         try:
@@ -371,7 +361,7 @@ class Agent:
         received = self._interfaces.received(link)
         if received is not None:
             now = time.monotonic()
-            self._observed.append(Counters(link=link, received=received, at=now))
+            self._deciding.observed.append(Counters(link=link, received=received, at=now))
 
     # What is asked.
 
@@ -396,4 +386,4 @@ class Agent:
 
     def want(self, event: Traffic) -> None:
         """Have a peer looked for at once, as its traffic would."""
-        self._observed.append(event)
+        self._deciding.observed.append(event)

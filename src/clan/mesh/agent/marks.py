@@ -1,7 +1,8 @@
 """The numbers by which the kernel knows what is the mesh's: marks, tables and the rules between.
 
 What a link's WireGuard sends carries the link's mark, and a rule leads it to the table of the
-link's uplink. So it leaves by that uplink or not at all, wherever the default route leads.
+link's uplink. So it leaves by that uplink or not at all, wherever the default route leads. There
+are rules where there is another interface for it to lead to (`ground`).
 """
 
 from __future__ import annotations

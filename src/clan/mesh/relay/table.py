@@ -33,10 +33,10 @@ PASSED, FRAGMENTS = "passed", "fragments"
 _HERE = "fib daddr type local"
 """A router may be a relay, too: what it passes on for others is none of its business."""
 _BEGINNING = f"@th,64,32 0x{MAGIC[:4].hex()}"
-"""Every packet meets this: four bytes are compared at once, eight by a detour."""
+"""Every datagram to a relay meets this: four bytes are compared at once, eight by a detour."""
 _MAGIC = f"{_BEGINNING} @th,64,64 0x{MAGIC.hex()}"
 _TO_PORT = "@th,16,16 {0} " + _MAGIC + " udp dport {0}"
-"""The port comes first: it is in the header, and what follows may have to be looked for."""
+"""Every packet meets the port first: it is in the header, and the rest may have to be gathered."""
 _TO_SEATS = [
     *(
         f"@th,16,8 {byte:#x} {_MAGIC} udp dport {PORTS.start}-{PORTS.stop - 1}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +10,7 @@ from tests.modules.test_mesh_seen import link, pair, said
 
 from clan.cli import mesh_status
 from clan.cli.output import columns_of
+from clan.modules.mesh import shown as mesh_shown
 from clan.modules.mesh.seen import Seen, read_seen
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     from tests.cli.conftest import Run
 
+SIGNED = 1_800_000_000.0
 LONG = "a-machine-with-a-name"
 WHY = "it answers 12 ms sooner than internet IPv4 by wlan0 and has not been lost for an hour"
 
@@ -23,6 +26,11 @@ WHY = "it answers 12 ms sooner than internet IPv4 by wlan0 and has not been lost
 @pytest.fixture(autouse=True)
 def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mesh_status, "terminal_width", lambda: 80)
+    set_clock(monkeypatch, SIGNED)
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch, now: float) -> None:
+    monkeypatch.setattr(mesh_shown, "time", SimpleNamespace(time=lambda: now))
 
 
 def seen() -> Seen:
@@ -63,6 +71,17 @@ def test_a_machine_s_peers_fit_and_nothing_they_say_is_a_command(
         line.split()[1:3] for line in lines if line.startswith((f"{LONG} ", "phone ", "tablet "))
     ]
     assert rows == [["internet", "IPv6"], ["idle", "-"], ["no", "way"]]
+
+
+@pytest.mark.parametrize(
+    ("later", "words"),
+    [(-5, "just now"), (0.9, "just now"), (1, "1 second ago"), (7300, "2 hours ago")],
+)
+def test_it_says_how_long_ago_a_map_was_signed(
+    monkeypatch: pytest.MonkeyPatch, later: float, words: str
+) -> None:
+    set_clock(monkeypatch, SIGNED + later)
+    assert mesh_shown.ago(SIGNED) == words
 
 
 def test_all_machines_fit(capsys: pytest.CaptureFixture[str]) -> None:

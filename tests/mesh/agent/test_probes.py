@@ -23,12 +23,15 @@ def prober() -> Prober:
 
 
 def test_the_kernel_says_when_it_came(prober: Prober) -> None:
+    ahead = time.time() - time.monotonic()
     before = time.monotonic()
     prober.send(b"one", "::1")
     prober.send(b"two", "::1")
     after = time.monotonic()
     time.sleep(0.2)
     one, two = prober.receive()
+    if abs(time.time() - time.monotonic() - ahead) > 0.005:
+        pytest.skip("the time of day was set meanwhile")
     assert (one.data, two.data, one.source) == (b"one", b"two", "::1")
     # The two clocks are read one after the other.
     assert before - 0.01 <= one.at <= two.at <= after + 0.01
@@ -39,7 +42,8 @@ def test_the_kernel_says_when_it_came(prober: Prober) -> None:
 def test_a_stamp_of_a_clock_that_was_set_meanwhile_is_not_believed() -> None:
     for seconds in (0, int(time.time()) + 3600):
         told = [(1, 35, probes._STAMP.pack(seconds, 0))]
-        assert abs(probes._when(told) - time.monotonic()) < 0.1
+        before = time.monotonic()
+        assert before <= probes._when(told) <= time.monotonic()
 
 
 def test_what_is_longer_than_the_link_takes_is_refused(prober: Prober) -> None:

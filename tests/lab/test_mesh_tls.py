@@ -235,7 +235,7 @@ def greeted(three: Trio, station: Station) -> Stream:
     )
     until(opened.turn)
     assert opened.port is not None
-    return Stream(opened.transport, opened.port, 0, opened.rest())
+    return Stream(opened.transport, opened.port, 0)
 
 
 def test_a_member_that_sends_garbage_loses_its_stream_and_nobody_else_does(three: Trio) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clan.mesh.tls.backlog import INTERVAL, LONGEST, MOST, TARGET, Backlog
-from clan.mesh.tls.frames import HEAD, Batch
+from clan.mesh.tls.frames import HEAD, ROOM, Batch
 
 SEGMENT = 1300
 
@@ -29,7 +29,7 @@ def run(offered: float, served: float, seconds: float) -> tuple[list[float], Bac
         if now >= due:
             before = [each.at for each in list(backlog._batches)]
             dropped = backlog.dropped
-            if backlog.take(now) is not None:
+            if backlog.take(now, ROOM) is not None:
                 waits.append(now - before[(backlog.dropped - dropped) // SEGMENT])
                 due = max(due, now - 1 / served) + 1 / served
         now += 0.0005
@@ -44,10 +44,19 @@ def test_what_is_taken_fast_enough_is_never_dropped() -> None:
 
 def test_a_burst_passes_whole() -> None:
     backlog = Backlog()
-    for _ in range(50):
-        backlog.put(batch(0.0))
-    taken = [backlog.take(number / 1000) for number in range(50)]
+    for number in range(50):
+        backlog.put(batch(0.0, number=number))
+    taken = [backlog.take(number / 1000, ROOM) for number in range(50)]
     assert None not in taken
+    assert backlog.dropped == 0
+
+
+def test_datagrams_that_come_together_go_in_one_frame() -> None:
+    backlog = Backlog()
+    for _ in range(5):
+        backlog.put(batch(0.0))
+    sizes = [len(backlog.take(0.001, ROOM) or b"") for _ in range(3)]
+    assert sizes == [HEAD + 3 * SEGMENT, HEAD + 2 * SEGMENT, 0]
     assert backlog.dropped == 0
 
 
@@ -70,7 +79,7 @@ def test_a_stream_that_hangs_holds_what_is_younger_than_a_tenth_of_a_second_alon
     for number in range(10000):
         backlog.put(batch(number / 1000))
         assert len(backlog) <= (LONGEST * 1000 + 2) * SEGMENT
-    assert backlog.take(9.999 + LONGEST + 0.001) is None
+    assert backlog.take(9.999 + LONGEST + 0.001, ROOM) is None
     assert len(backlog) == 0
 
 
@@ -87,7 +96,7 @@ def test_from_a_batch_one_datagram_goes_and_it_is_the_oldest() -> None:
     while not backlog.dropped:
         now = step / 100
         backlog.put(batch(now, 11, step))
-        frame = backlog.take(now + 2 * TARGET) or frame
+        frame = backlog.take(now + 2 * TARGET, ROOM) or frame
         assert int.from_bytes(frame[:4], "big") == step
         step += 1
     assert step / 100 >= INTERVAL
@@ -110,7 +119,7 @@ def test_it_counts_right_and_keeps_the_order(steps: list[tuple[str, int, float]]
             backlog.put(batch(now, count, number))
             came += count * SEGMENT
         else:
-            frame = backlog.take(now)
+            frame = backlog.take(now, ROOM)
             if frame is not None:
                 went += len(frame) - HEAD
                 number_of = int.from_bytes(frame[:4], "big")

@@ -44,20 +44,21 @@ class Backlog:
 
     def put(self, batch: Batch) -> None:
         """Add a batch, with the time that it came at."""
-        self._batches.append(batch)
         self._size += len(batch)
+        if not self._batches or not self._batches[-1].join(batch):
+            self._batches.append(batch)
         oldest = batch.at - LONGEST
         while self._size > MOST or self._batches[0].at < oldest:
             self._drop_whole()
 
-    def take(self, now: float) -> memoryview | None:
+    def take(self, now: float, longest: int) -> memoryview | None:
         """Return the next frame to send, as `Batch.piece` does; None if nothing waits."""
         self._thin(now)
         if not self._batches:
             return None
         first = self._batches[0]
         before = len(first)
-        piece = first.piece()
+        piece = first.piece(longest)
         self._size -= before - len(first)
         if not first:
             self._batches.popleft()

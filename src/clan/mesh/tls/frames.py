@@ -6,9 +6,9 @@
                        in the relay's own frames, what kind it is
     data     `length` bytes
 
-All numbers are big-endian. A frame fits in one record of TLS (RFC 8446, section 5.1), so what was
-one write is one read. Datagrams of one size come and go in batches, as the kernel's UDP
-segmentation has them: a relay looks at eight bytes for some ten datagrams.
+All numbers are big-endian. Datagrams of one size come and go in batches, as the kernel's UDP
+segmentation has them: on a fast line a frame is such a batch, and a relay looks at eight bytes for
+as many as 64 datagrams. It passes on whole frames, so on a slow line they are shorter.
 """
 
 from __future__ import annotations
@@ -24,13 +24,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 HEAD = 8
-LARGEST = 16384
-"""Bytes of a frame with its head, and of a record of TLS."""
-ROOM = LARGEST - HEAD
+ROOM = 65507
+"""Bytes of data in a frame: as many as in a UDP packet over IPv4."""
+LARGEST = HEAD + ROOM
+"""Bytes of a frame with its head."""
+RECORD = 16384
+"""Bytes of a record of TLS (RFC 8446, section 5.1)."""
 LEAST = 32
 """Bytes of WireGuard's shortest message; what is shorter opens holes and goes no further."""
 MOST_SEGMENTS = 64
 """Datagrams in a batch: as many as any kernel takes (UDP_MAX_SEGMENTS)."""
+SHORT = 4096
+"""Bytes of a batch that others are joined to: each frame costs as much as copying more."""
 RELAY = 0
 """The number of the relay itself."""
 
@@ -81,12 +86,31 @@ class Batch:
         """The datagrams, one after the other."""
         return memoryview(self.buffer)[self.start : self.end]
 
-    def piece(self) -> memoryview:
-        """Cut off the datagrams that fit in one frame, and return that frame.
+    def join(self, other: Batch) -> bool:
+        """Take in datagrams that came at the same time for the same port, if both are few.
 
-        Its head is written over what is before it: send or copy it before you ask for the next.
+        Says whether it did. No view of this batch may be there still.
         """
-        size = min(len(self), ROOM // self.segment * self.segment)
+        size = len(self) + len(other)
+        segment = self.segment
+        if (
+            size > SHORT
+            or (self.number, segment, self.at) != (other.number, other.segment, other.at)
+            or len(self) % segment
+            or size > segment * MOST_SEGMENTS
+        ):
+            return False
+        self.buffer[self.end :] = other.data
+        self.end += len(other)
+        return True
+
+    def piece(self, longest: int = ROOM) -> memoryview:
+        """Cut off datagrams for one frame, of `longest` bytes if one alone is not longer.
+
+        Returns the frame. Its head is written over what is before it: send or copy it before you
+        ask for the next.
+        """
+        size = min(len(self), max(1, longest // self.segment) * self.segment)
         start = self.start
         # The last one alone may be shorter than the others.
         segment = min(self.segment, size)
@@ -147,35 +171,41 @@ def read_gone(data: memoryview) -> list[int]:
 
 
 class Reader:
-    """Cuts what comes into frames, however the bytes are split up."""
+    """Cuts what comes into frames, however the bytes are split up.
+
+    They are written to `room`, which never is empty, and then `took` is told how many.
+    """
 
     def __init__(self) -> None:
-        self._part = bytearray()
+        self._buffer = bytearray(LARGEST)
+        self._view = memoryview(self._buffer)
+        self._filled = 0
 
-    def feed(self, data: bytearray, end: int) -> list[Batch]:
-        """Take in the first `end` bytes of a buffer, which is given away, and return whole frames.
+    @property
+    def room(self) -> memoryview:
+        """Where the next bytes belong."""
+        return self._view[self._filled :]
+
+    def took(self, size: int) -> list[Batch]:
+        """Return the frames that are whole with so many bytes more.
 
         Raises MeshError for what no frame can be; nothing can be read after that.
         """
-        # One record, one frame: nothing is copied.
-        if not self._part and end >= HEAD:
-            number, length, segment = _HEAD.unpack_from(data)
-            if HEAD + length == end:
-                return [_checked(Batch(data, HEAD, end, segment, number=number))]
-        self._part += memoryview(data)[:end]
-        return list(self._cut())
-
-    def _cut(self) -> Iterator[Batch]:
-        part = self._part
-        begin = 0
-        while len(part) - begin >= HEAD:
-            number, length, segment = _HEAD.unpack_from(part, begin)
+        found = []
+        begin, filled = 0, self._filled + size
+        while filled - begin >= HEAD:
+            number, length, segment = _HEAD.unpack_from(self._buffer, begin)
             end = begin + HEAD + length
-            if length <= ROOM and end > len(part):
+            if length <= ROOM and end > filled:
                 break
-            yield _checked(Batch(part[begin:end], HEAD, HEAD + length, segment, number=number))
+            # A buffer of its size: none is filled with zeros first.
+            frame = self._buffer[begin:end]
+            found.append(_checked(Batch(frame, HEAD, HEAD + length, segment, number=number)))
             begin = end
-        del part[:begin]
+        if begin:
+            self._buffer[: filled - begin] = self._view[begin:filled]
+        self._filled = filled - begin
+        return found
 
 
 def _checked(batch: Batch) -> Batch:

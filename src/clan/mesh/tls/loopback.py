@@ -12,7 +12,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
-from clan.mesh.tls.frames import HEAD, LEAST, MOST_SEGMENTS, ROOM, Batch
+from clan.mesh.tls.frames import HEAD, LARGEST, LEAST, MOST_SEGMENTS, ROOM, Batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,10 +25,6 @@ _FORCED = 33
 """SO_RCVBUFFORCE of asm-generic/socket.h: more than others may have."""
 _SIZE = struct.Struct("=i")
 _OPTION = struct.Struct("=H")
-_LARGEST = 65507
-"""Bytes of the data of a UDP packet over IPv4."""
-_SMALL = 4096
-"""Up to so many bytes are copied to a buffer of their size, and the large one is used again."""
 _ROUND = 16
 """Batches that are read before other things have their turn."""
 _ROOM = 1 << 20
@@ -56,22 +52,19 @@ class Loopback:
         """Take no more."""
         self.socket.close()
 
-    def read(self, now: float) -> list[Batch]:
-        """Return what WireGuard sent."""
+    def read(self, now: float, scratch: bytearray) -> list[Batch]:
+        """Return what WireGuard sent; `scratch` has room for the largest frame."""
         found = []
-        buffer = bytearray(HEAD + _LARGEST)
         with contextlib.suppress(BlockingIOError):
             for _ in range(_ROUND):
-                batch = self._read_one(buffer, now)
+                batch = self._read_one(scratch, now)
                 if batch is not None:
                     found.append(batch)
-                    if batch.buffer is buffer:
-                        buffer = bytearray(HEAD + _LARGEST)
         return found
 
-    def _read_one(self, buffer: bytearray, now: float) -> Batch | None:
+    def _read_one(self, scratch: bytearray, now: float) -> Batch | None:
         try:
-            size, extra, _, _ = self.socket.recvmsg_into([memoryview(buffer)[HEAD:]], 64)
+            size, extra, _, _ = self.socket.recvmsg_into([memoryview(scratch)[HEAD:LARGEST]], 64)
         except ConnectionRefusedError:
             return None  # WireGuard is not there just now
         segment = size
@@ -84,9 +77,8 @@ class Loopback:
         if size > segment * MOST_SEGMENTS or 0 < size % segment < LEAST:
             size -= size % segment
             size = min(size, segment * MOST_SEGMENTS)
-        if size <= _SMALL:
-            buffer = buffer[: HEAD + size]
-        return Batch(buffer, HEAD, HEAD + size, segment, at=now)
+        # A buffer of its size: none is filled with zeros first.
+        return Batch(scratch[: HEAD + size], HEAD, HEAD + size, segment, at=now)
 
     def send(self, batches: Iterable[Batch]) -> None:
         """Hand datagrams to WireGuard; what it does not take is as good as lost."""
@@ -118,7 +110,7 @@ def _joined(batches: Iterable[Batch]) -> Iterator[tuple[int, list[memoryview]]]:
     for batch in batches:
         more = len(batch)
         whole = size % segment == 0 if parts else False
-        fits = size + more <= min(_LARGEST, segment * MOST_SEGMENTS)
+        fits = size + more <= min(ROOM, segment * MOST_SEGMENTS)
         if parts and not (whole and fits and batch.segment == segment):
             yield segment, parts
             parts, size = [], 0

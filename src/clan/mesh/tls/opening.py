@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from clan.mesh.errors import MeshError
 from clan.mesh.tls import greeting, web
-from clan.mesh.tls.frames import Port
+from clan.mesh.tls.frames import RECORD, Port
 from clan.mesh.tls.transport import Transport
 
 if TYPE_CHECKING:
@@ -85,31 +85,33 @@ class Opening:
         """Whether it goes on when the kernel takes bytes."""
         return self._connecting or self.transport.waits
 
-    def rest(self) -> bytearray:
-        """Return what came after the greeting: it is the stream's."""
-        return self._buffer
-
     def _go_on(self) -> bool:
         while self.transport.shake():
             try:
                 said = self._next()
             except StopIteration as end:
                 self.port = end.value
+                self._leave()
                 return True
             if isinstance(said, Secure):
-                # What has come already is TLS.
-                began, self._buffer[:] = bytes(self._buffer), b""
-                self.transport.secure(said.context, said.name, began, answers=said.answers)
+                self._leave()
+                self.transport.secure(said.context, said.name, answers=said.answers)
             elif said:
                 self.transport.write(said)
             else:
                 break
         return False
 
+    def _leave(self) -> None:
+        """Leave what has come already to what reads next: TLS, or the stream."""
+        self.transport.unread(self._buffer)
+        self._buffer.clear()
+
     def _next(self) -> bytes | Secure:
         """Return what the script has to say to what has come. Raises StopIteration at its end."""
-        for data, size in self.transport.read():
-            self._buffer += memoryview(data)[:size]
+        part = bytearray(RECORD)
+        while size := self.transport.read(memoryview(part)):
+            self._buffer += part[:size]
         if len(self._buffer) > _MOST:
             raise MeshError("it says more than it was asked for")
         return next(self._script)

@@ -48,6 +48,7 @@ class Passing:
         self._own: dict[str, int] = {}
         """The numbers of this machine's slots in the hub, while it is a relay."""
         self._loopbacks: dict[Way, Loopback] = {}
+        self._scratch = bytearray(frames.LARGEST)
         self._poll, self._note = poll, note
 
     def close(self) -> None:
@@ -134,7 +135,7 @@ class Passing:
     def _from_wireguard(self, way: Way, _: int) -> None:
         loopback = self._loopbacks.get(way)
         now = time.monotonic()
-        batches = loopback.read(now) if loopback else []
+        batches = loopback.read(now, self._scratch) if loopback else []
         found = self._way(way, now) if batches else None
         if found is None:
             return

@@ -311,7 +311,7 @@ class Service:
 
     def _begin(self, opening: Opening, call: Call | None) -> Stream:
         port = opening.port or Port(b"", "")
-        stream = Stream(opening.transport, port, time.monotonic(), opening.rest())
+        stream = Stream(opening.transport, port, time.monotonic())
         self._streams[stream] = call
         self._poll.register(opening.transport.socket, _READ, partial(self._ready, stream))
         return stream

@@ -7,7 +7,6 @@ where there are any; in the end it is given up.
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING
 
 from clan.mesh.errors import MeshError
@@ -29,6 +28,9 @@ SUSPECT = 1.0
 """Seconds without an answer after which other ways are taken."""
 DEAD = 10.0
 """Seconds without an answer after which a stream is given up."""
+FRAME = 0.005
+"""Seconds that a long frame takes at most, at the rate of the last moments: who passes it on waits
+for its end."""
 MOST_THERE = 65536
 """Ports that a relay may have."""
 _AT_ONCE = 64 << 10
@@ -40,9 +42,7 @@ _MOST_SAID = 1 << 20
 class Stream:
     """One of them. `port` is the other end's; a relay's has no id."""
 
-    def __init__(
-        self, transport: Transport, port: Port, now: float, rest: bytearray | None = None
-    ) -> None:
+    def __init__(self, transport: Transport, port: Port, now: float) -> None:
         self.transport = transport
         self.port = port
         self.number = 0
@@ -52,7 +52,6 @@ class Stream:
         """The same, by port."""
         self.received = self.sent = 0
         self.since = now
-        self._rest = rest
         self._reader = Reader()
         self._backlog = Backlog()
         self._said: list[bytes] = []
@@ -60,6 +59,7 @@ class Stream:
         self._asked: float | None = None
         self._pushed = 0.0
         self._looked, self._sent_then = now, 0
+        self._longest = frames.RECORD
 
     @property
     def dropped(self) -> int:
@@ -72,15 +72,10 @@ class Stream:
 
     def read(self, now: float) -> Iterator[Batch]:
         """Yield the datagrams that the transport has received. Raises MeshError."""
-        parts = self.transport.read()
-        if self._rest:
-            # What came right behind the greeting.
-            parts = itertools.chain([(self._rest, len(self._rest))], parts)
-            self._rest = None
-        for data, size in parts:
+        while size := self.transport.read(self._reader.room):
             self._heard, self._asked = now, None
             self.received += size
-            for batch in self._reader.feed(data, size):
+            for batch in self._reader.took(size):
                 if batch.number == frames.RELAY:
                     self._told(batch)
                 else:
@@ -110,7 +105,7 @@ class Stream:
                 size += len(self._said[0])
                 transport.write(self._said.pop(0))
             while size < _AT_ONCE:
-                frame = self._backlog.take(now)
+                frame = self._backlog.take(now, self._longest)
                 if frame is None:
                     break
                 transport.write(frame)
@@ -123,7 +118,9 @@ class Stream:
     def look(self, now: float) -> None:
         """Ask for a sign of life if it is time. Raises MeshError if none comes, OSError."""
         if now > self._looked:
-            self.transport.carries((self.sent - self._sent_then) / (now - self._looked))
+            rate = (self.sent - self._sent_then) / (now - self._looked)
+            self.transport.carries(rate)
+            self._longest = min(max(int(rate * FRAME), frames.RECORD), frames.ROOM)
             self._looked, self._sent_then = now, self.sent
         if self._asked is not None:
             if now - self._asked > DEAD:

@@ -6,13 +6,8 @@ import contextlib
 import socket
 import ssl
 import struct
-from typing import TYPE_CHECKING
 
 from clan.mesh.errors import MeshError
-from clan.mesh.tls.frames import LARGEST
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 LEAST_UNSENT, MOST_UNSENT = 16 << 10, 1 << 20
 """Bytes that the kernel takes before it has sent those before: the rest can still be dropped."""
@@ -51,13 +46,13 @@ class Transport:
                 self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER)
         self.socket.close()
 
-    def secure(self, context: ssl.SSLContext, name: str, began: bytes, *, answers: bool) -> None:
-        """Begin TLS with the bytes that were read already; `answers` at the end that was called."""
+    def secure(self, context: ssl.SSLContext, name: str, *, answers: bool) -> None:
+        """Begin TLS with what has come and was not read; `answers` at the end that was called."""
         self._tls = context.wrap_bio(
             self._in, self._out, server_side=answers, server_hostname=name or None
         )
-        self._in.write(began + self._plain)
-        self._plain = bytearray()
+        self._in.write(self._plain)
+        self._plain.clear()
         self._shaken = False
 
     def shake(self) -> bool:
@@ -94,29 +89,31 @@ class Transport:
         else:
             self._in.write(self._scratch[:size])
 
-    def read(self) -> Iterator[tuple[bytearray, int]]:
-        """Yield what was received: buffers to keep, and how many bytes are in each.
+    def read(self, room: memoryview) -> int:
+        """Write what was received to `room`, and return how many bytes; 0 if nothing is left.
 
-        Raises MeshError for what is no TLS.
+        Raises MeshError for what is no TLS, ClosedError at its end.
         """
-        if self._tls is None:
-            if self._plain:
-                plain, self._plain = self._plain, bytearray()
-                yield plain, len(plain)
-            return
-        while True:
-            buffer = bytearray(LARGEST)
-            try:
-                size = self._tls.read(LARGEST, buffer)
-            except ssl.SSLWantReadError:
-                return
-            except ssl.SSLZeroReturnError:
-                raise ClosedError("the other end has closed it") from None
-            except ssl.SSLError as fault:
-                raise MeshError(f"TLS: {_reason(fault)}") from None
-            if not size:
-                raise ClosedError("the other end has closed it")
-            yield buffer, size  # type: ignore[misc]
+        if self._plain or self._tls is None:
+            size = min(len(room), len(self._plain))
+            room[:size] = self._plain[:size]
+            del self._plain[:size]
+            return size
+        try:
+            size = int(self._tls.read(len(room), room))
+        except ssl.SSLWantReadError:
+            return 0
+        except ssl.SSLZeroReturnError:
+            raise ClosedError("the other end has closed it") from None
+        except ssl.SSLError as fault:
+            raise MeshError(f"TLS: {_reason(fault)}") from None
+        if not size:
+            raise ClosedError("the other end has closed it")
+        return size
+
+    def unread(self, data: bytes | bytearray) -> None:
+        """Take bytes back that were read: they come first again."""
+        self._plain[:0] = data
 
     def write(self, data: bytes | memoryview) -> None:
         """Take bytes to be sent by `flush`; what `data` is in may be changed afterwards."""

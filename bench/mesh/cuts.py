@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tests.lab.agents import Transfer
@@ -58,7 +59,7 @@ def cut(lay: Callable[[Ground], AbstractContextManager[list[Pair]]]) -> Callable
 
     def prepare(ground: Ground) -> Measure:
         at = ground.once(lay)
-        return one_by_one(lambda: at_once(lambda e: e.gap(e.cut, e.mend), at), "median")
+        return one_by_one(lambda: at_once(lambda e: e.gap(e.ready_to_cut, e.mend), at), "median")
 
     return prepare
 
@@ -72,7 +73,7 @@ def carrier(ground: Ground) -> Measure:
         def link(uplink: str, way: str) -> None:
             pair.one.space.run(f"ip link set {uplink} {way}")
 
-        return pair.gap(lambda up: link(up, "down"), lambda up: link(up, "up"))
+        return pair.gap(lambda up: partial(link, up, "down"), lambda up: link(up, "up"))
 
     def drop(pair: Pair) -> float:
         def address(uplink: str, way: str) -> None:
@@ -85,7 +86,7 @@ def carrier(ground: Ground) -> Measure:
                 pair.one.space.run(f"ip link set {uplink} down")
                 pair.one.space.run(f"ip link set {uplink} up")
 
-        return pair.gap(lambda up: address(up, "del"), lambda up: address(up, "add"))
+        return pair.gap(lambda up: partial(address, up, "del"), lambda up: address(up, "add"))
 
     def batch() -> list[float]:
         turn[0] += 1
@@ -108,7 +109,7 @@ def move(ground: Ground) -> Measure:
             pair.one.space.run(f"ip addr del {LAST} dev lo")
 
         before = pair.path()
-        talk = pair.under(harm, mend, 1.0, 4.0)
+        talk = pair.under(lambda up: partial(harm, up), mend, 1.0, 4.0)
         if pair.path() == before:
             raise BenchError("nobody moved")
         # What was under way when it ended has no answer, moved or not.
@@ -154,7 +155,7 @@ def idle(ground: Ground) -> Measure:
     at = ground.once(sessions)
 
     def after_idling(pair: Pair) -> float:
-        gap = pair.gap(pair.cut, pair.mend, before=1.0, after=4.0)
+        gap = pair.gap(pair.ready_to_cut, pair.mend, before=1.0, after=4.0)
         try:
             at.sessions[pair].echo()
         except OSError as fault:

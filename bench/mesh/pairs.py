@@ -78,8 +78,17 @@ class Pair:
 
     def cut(self, uplink: str) -> None:
         """Let nothing more through by a cable, either way."""
-        for each in self.both:
-            each.cut(uplink)
+        self.ready_to_cut(uplink)()
+
+    def ready_to_cut(self, uplink: str) -> Callable[[], None]:
+        """Return what cuts it, and takes nothing then from those who share this computer."""
+        cuts = [each.ready_to_cut(uplink) for each in self.both]
+
+        def cut() -> None:
+            for each in cuts:
+                each()
+
+        return cut
 
     def mend(self, _: str = "") -> None:
         """Let it through again."""
@@ -101,16 +110,24 @@ class Pair:
                 raise BenchError("the two links did not come")
 
     def under(
-        self, harm: Callable[[str], None], mend: Callable[[str], None], before: float, after: float
+        self,
+        ready: Callable[[str], Callable[[], object]],
+        mend: Callable[[str], None],
+        before: float,
+        after: float,
     ) -> Talk:
-        """Harm the path under 50 datagrams a second; return the talk, which is closed."""
+        """Harm the path under 50 datagrams a second; return the talk, which is closed.
+
+        `ready` returns what harms the uplink that it is told.
+        """
         talk = Talk(self.one, self.other)
         self._settle(talk)
         uplink = self.path()
+        harm = ready(uplink)
         talk.go(before)
         talk.begin()
         try:
-            harm(uplink)
+            harm()
             talk.go(after)
         finally:
             mend(uplink)
@@ -119,14 +136,14 @@ class Pair:
 
     def gap(
         self,
-        harm: Callable[[str], None],
+        ready: Callable[[str], Callable[[], object]],
         mend: Callable[[str], None],
         *,
         before: float = 1.0,
         after: float = 2.5,
     ) -> float:
         """Return the longest silence, in seconds, when the path is harmed."""
-        return self.under(harm, mend, before, after).gap()
+        return self.under(ready, mend, before, after).gap()
 
 
 class Session:

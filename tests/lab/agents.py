@@ -32,7 +32,7 @@ from clan.mesh.chart.content import Content, KnownAddress
 from clan.mesh.chart.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from ipaddress import IPv6Address
 
     from clan.mesh.chart.chart import Chart
@@ -211,8 +211,18 @@ class Box:
 
     def cut(self, uplink: str) -> None:
         """Let nothing in by an uplink any more, without a word."""
+        self.ready_to_cut(uplink)()
+
+    def ready_to_cut(self, uplink: str) -> Callable[[], None]:
+        """Return what cuts it, to be called once: next to nothing is left to be done then."""
         with self.space.inside():
-            subprocess.run(["nft", "-f", "-"], input=CUT.format(uplink=uplink).encode(), check=True)
+            nft = subprocess.Popen(["nft", "-f", "-"], stdin=subprocess.PIPE)
+
+        def cut() -> None:
+            nft.communicate(CUT.format(uplink=uplink).encode())
+            assert nft.returncode == 0
+
+        return cut
 
     def mend(self) -> None:
         self.space.run("nft delete table netdev cut")

@@ -205,6 +205,44 @@ def test_the_two_ends_of_a_pair_ask_in_the_same_breath() -> None:
         assert 95 <= len(asked) < 125
 
 
+def rounds_in_doubt(seed: int, *, hung: bool) -> tuple[int, int]:
+    """How often each end asks on the standby in 0.4 s, from its doubt on, while the path is cut.
+
+    The end that leads may hang then.
+    """
+    world, anna, nas, pipes = two_ways(seed, jitter=0.0)
+    Ping(world, "anna", "nas")
+    world.run(5 + seed * 0.0137)
+    pipe = world.pipe(anna.path("nas"))
+    pipe.cut |= {"anna", "nas"}
+    if hung:
+        anna.frozen_until = world.now + 2
+    # Nothing gets through, so that nothing is decided, but for what the one that leads asks.
+    (standby,) = [each for each in pipes if each is not pipe]
+    standby.cut.add("nas")
+    while nas.state.pairs["anna"].doubt is None:
+        world.run(0.01)
+    before = anna.state.pairs["nas"].sequence, nas.state.pairs["anna"].sequence
+    world.run(0.4)
+    after = anna.state.pairs["nas"].sequence, nas.state.pairs["anna"].sequence
+    # Each round asks on both links.
+    return (after[0] - before[0]) // 2, (after[1] - before[1]) // 2
+
+
+def test_of_two_in_doubt_the_one_that_leads_finds_out() -> None:
+    for seed in range(8):
+        leads, other = rounds_in_doubt(seed, hung=False)
+        assert 16 <= leads <= 21
+        assert 3 <= other <= 6
+
+
+def test_where_the_one_that_leads_says_nothing_the_other_finds_out() -> None:
+    for seed in range(8):
+        leads, other = rounds_in_doubt(seed, hung=True)
+        assert leads == 0
+        assert 16 <= other <= 21
+
+
 def test_a_step_takes_well_under_a_millisecond() -> None:
     world = fleet()
     Ping(world, "mia", "peer05")

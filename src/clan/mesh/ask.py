@@ -6,10 +6,11 @@ with many fast pairs asks all of them less often, and says so: the other ends do
 second, and more often after waking, all its links are asked in one moment: a *round*, the path
 first. While the path is in doubt the rounds follow each other so closely that the answer is known
 in a quarter of a second, and then less and less often, as a peer that says nothing on any link is
-most likely asleep. A slow pair's path and standby are asked once a minute, and WireGuard holds them
-open in between. To a peer that is to hold calls for this machine a link is held open that leads
-straight there, and looked for while there is none: a relay on the way would take both down. A cold
-pair is asked nothing.
+most likely asleep. While the end that leads asks so, the other leaves it to that one, which finds
+out and says so, for half of the work. A slow pair's path and standby are asked once a minute, and
+WireGuard holds them open in between. To a peer that is to hold calls for this machine a link is
+held open that leads straight there, and looked for while there is none: a relay on the way would
+take both down. A cold pair is asked nothing.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ SETTLING_FOR = 3.0
 """Seconds after waking in which rounds are frequent, so that the best link is found soon."""
 LOSSY = 0.25
 """Share of a path's probes lost from which on rounds are as frequent: is another link better?"""
+LED = 5
+"""How many times more seldom the end that does not lead asks in doubt while the other asks."""
 BURSTS = ((1.0, 0.02), (5.0, 0.2), (30.0, 1.0), (math.inf, 5.0))
 """Up to which age of the doubt a fast pair is asked how often, in seconds."""
 SLOW_BURSTS = ((5.0, 1.0), (math.inf, 60.0))
@@ -86,9 +89,8 @@ def holds_open(draft: Draft) -> bool:
 
 def _fast(draft: Draft) -> None:
     pair = draft.pair
-    every = _round_every(draft)
     path = _path(draft)
-    if draft.now >= pair.round_at + every:
+    if draft.now >= _round_at(draft):
         # Rounds of a burst are not compared: what happens within one is a single event.
         counts = pair.doubt is None
         number = pair.round + 1 if counts else 0
@@ -196,6 +198,16 @@ def _held(draft: Draft) -> list[Standing]:
     return held if around or draft.pair.mode is not Mode.KEPT else held[:1]
 
 
+def _round_at(draft: Draft) -> float:
+    """Return when a fast pair's links are to be asked together."""
+    pair, every = draft.pair, _round_every(draft)
+    due = pair.round_at + every
+    if pair.doubt is None or draft.leads:
+        return due
+    led = pair.sought + every + LATE
+    return min(max(due, led), pair.round_at + LED * every)
+
+
 def _round_every(draft: Draft) -> float:
     pair, path = draft.pair, draft.path
     pace = _pace(draft, path)
@@ -291,7 +303,7 @@ def _wake(draft: Draft, until: float) -> float:
     if pair.beaten is not None:
         times.append(pair.beaten + choose.SETTLE)
     if pair.mode is Mode.FAST:
-        times.append(pair.round_at + _round_every(draft))
+        times.append(_round_at(draft))
         if pair.doubt is None:
             path = _path(draft)
             if path is not None:

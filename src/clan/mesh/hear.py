@@ -114,7 +114,10 @@ def _probed(draft: Draft, event: Received, message: Probe) -> None:
     )
     size = event.size if event.size >= LARGE else 0
     draft.actions.append(Send(link=event.link, message=answer, size=size))
-    draft.asked |= not size and event.link == draft.pair.path
+    if event.link == draft.pair.path:
+        draft.asked |= not size
+    elif not size:
+        draft.pair = replace(draft.pair, sought=event.at)
 
 
 def _answered(draft: Draft, standing: Standing, message: Answer, at: float) -> None:

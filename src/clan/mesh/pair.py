@@ -108,6 +108,8 @@ class Pair:
     """Silence before this does not count: this machine was not attentive, or the path is new."""
     doubt: float | None = None
     """Since when the path has been in doubt."""
+    sought: float = -math.inf
+    """When the peer last asked on another link than the path, as whoever is in doubt does."""
     beaten: float | None = None
     """Since when another link has been proved to live while the path has not."""
     announced: float = -math.inf

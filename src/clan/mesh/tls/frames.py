@@ -203,7 +203,7 @@ class Reader:
             found.append(_checked(Batch(frame, HEAD, HEAD + length, segment, number=number)))
             begin = end
         if begin:
-            self._buffer[: filled - begin] = self._view[begin:filled]
+            self._view[: filled - begin] = self._view[begin:filled]
         self._filled = filled - begin
         return found
 

@@ -18,7 +18,7 @@ from clan.mesh.errors import MeshError
 
 NAS, TV = key("nas"), key("tv")
 LAN = PublishedInterface(id="00000001", uplink="eth0", family=4, kind="lan", key=fresh(1), port=1)
-WIFI = replace(LAN, id="00000002", uplink="wlan0", key=fresh(2), former=fresh(3), port=65535)
+WIFI = replace(LAN, id="00000002", uplink="wlan0", key=fresh(2), leaving=True, port=65535)
 WHOLE = LinkRecord(
     identity=NAS.public,
     serial=7,
@@ -36,7 +36,7 @@ INTERFACES = st.builds(
     kind=st.sampled_from(KINDS),
     network=PLAIN,
     key=st.binary(min_size=32, max_size=32),
-    former=st.just(b"") | st.binary(min_size=32, max_size=32),
+    leaving=st.booleans(),
     port=st.integers(0, 65535),
 )
 
@@ -44,7 +44,7 @@ INTERFACES = st.builds(
 @given(st.lists(INTERFACES, max_size=6, unique_by=(lambda each: each.id, lambda each: each.key)))
 def test_what_a_machine_tells_is_read_as_it_was_told(interfaces: list[PublishedInterface]) -> None:
     said = tuple(sorted(interfaces, key=lambda each: each.id))
-    keys = [held for each in said for held in (each.key, each.former) if held]
+    keys = [each.key for each in said]
     told = replace(WHOLE, interfaces=said)
     if len(keys) != len(set(keys)):
         with pytest.raises(MeshError, match="each must have its own"):
@@ -101,7 +101,7 @@ def test_what_the_identity_signs_must_still_be_possible() -> None:
         {"interfaces": [first | {"kind": "pigeon"}]},
         {"interfaces": [first | {"port": 65536}]},
         {"interfaces": [first | {"uplink": "eth0\n"}]},
-        {"interfaces": [first | {"former": first["key"]}]},
+        {"interfaces": [first | {"leaving": 2}]},
         {"interfaces": [[]]},
         {"interfaces": {}},
     )

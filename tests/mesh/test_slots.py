@@ -130,3 +130,70 @@ def test_a_port_that_is_taken_is_left_for_another() -> None:
     other = slots.moved(known, lan, internet.port, ())
     assert other[0].port not in {lan.port, internet.port}
     assert other[1] == internet
+
+
+DAY = 86400
+TODAY = 20_000 * DAY
+
+
+def aged(*days: int) -> tuple[slots.Own, ...]:
+    """Slots in use whose keys are so many days old."""
+    there = [replace(LAN, uplink=f"eth{number}") for number in range(len(days))]
+    known = slots.settle((), there, slots.drawn(), today=TODAY)
+    return tuple(
+        replace(own, drawn=TODAY - age * DAY) for own, age in zip(known, days, strict=True)
+    )
+
+
+def outlived(known: tuple[slots.Own, ...], there: set[Slot] | None = None) -> slots.Own | None:
+    return slots.outlived(known, there or {own.slot for own in known}, TODAY)
+
+
+def test_keys_are_replaced_after_a_month_the_oldest_first() -> None:
+    assert outlived(aged(0, 29)) is None
+    known = aged(0, 31, 45)
+    assert outlived(known) == known[2]
+    assert outlived(known, {known[0].slot, known[1].slot}) == known[1]
+    future = aged(0, -400)
+    assert outlived(future) == future[1]
+
+
+def test_what_takes_a_slot_s_place_stands_beside_it_until_it_goes() -> None:
+    known = aged(31, 31)
+    old = known[0]
+    both = slots.replaced(known, old, next(slots.drawn()), today=TODAY)
+    (leaving,) = (own for own in both if own.leaving)
+    (new,) = (own for own in both if own.slot == old.slot and not own.leaving)
+    assert leaving == replace(old, leaving=True)
+    assert (new.seen, new.drawn) == (old.seen, TODAY)
+    for name in ("id", "number", "port", "private"):
+        assert len({getattr(own, name) for own in both}) == 3
+    assert leaving.published.leaving > new.published.leaving
+    # One after the other.
+    assert outlived(both) is None
+    there = [own.slot for own in known]
+    assert slots.settle(both, there, slots.drawn()) == both
+    assert len(slots.in_use(both, there)) == 3
+    # It goes and comes back with its uplink, as the other does.
+    away = slots.settle(both, there[1:], slots.drawn())
+    back = slots.settle(away, there, slots.drawn())
+    assert {own.id for own in slots.in_use(back, there)} == {own.id for own in both}
+    gone = slots.without(back, leaving)
+    assert {own.id for own in gone} == {new.id, known[1].id}
+    assert outlived(gone) == next(own for own in gone if own.slot == known[1].slot)
+
+
+def test_who_was_told_is_on_the_disk(tmp_path: Path) -> None:
+    (own,) = aged(31)
+    known = slots.replaced((own,), own, next(slots.drawn()), today=TODAY)
+    known = tuple(replace(own, told=frozenset({bytes(32), b"\1" * 32})) for own in known)
+    slots.keep(tmp_path / "slots", known)
+    assert slots.load(tmp_path / "slots") == known
+
+
+def test_where_there_is_no_room_no_key_is_replaced() -> None:
+    known = aged(*[31] * slots.MOST)
+    assert outlived(known) is None
+    more = slots.settle(known, [INTERNET], slots.drawn())
+    assert len(more) == slots.MOST
+    assert len({own.number for own in more}) == slots.MOST

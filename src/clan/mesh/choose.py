@@ -46,6 +46,9 @@ LOSS_COST = 1.0
 CUT_COST = 0.15
 """Seconds for a link whose largest packets are sent in pieces: such a link comes after all others,
 as losing one piece loses the packet, and many networks drop pieces."""
+LEAVING_COST = 30.0
+"""Seconds for a link one of whose ends has another interface in its place: any other comes first
+that need not be left, and packets go on by it for as long as there is none."""
 SHARED_COST = 0.05
 """Seconds that sharing an uplink with a lost path counts against a link."""
 
@@ -82,6 +85,7 @@ def penalty(standing: Standing, desired: Desired) -> float:
         (METERED_COST if uplink and uplink.metered else 0.0)
         + (AVOID_COST if standing.link.slot.uplink in desired.avoid else 0.0)
         + (CUT_COST if standing.link.cut else 0.0)
+        + (LEAVING_COST if standing.link.leaving else 0.0)
     )
 
 

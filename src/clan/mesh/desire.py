@@ -127,9 +127,8 @@ def desire(known: Known) -> Wish:
         each.name: Uplink(name=each.name, index=each.index, metered=each.metered)
         for each in known.attachments
     }
-    over = next((own for own in known.own if own.slot.kind is Kind.HOPS), None)
-    if over is not None:
-        uplinks[over.slot.uplink] = Uplink(name=over.slot.uplink, index=0)
+    over = [own for own in known.own if own.slot.kind is Kind.HOPS]
+    uplinks |= {each.slot.uplink: Uplink(name=each.slot.uplink, index=0) for each in over}
     peers: dict[str, Peer] = {}
     members: dict[str, Member] = {}
     remotes: dict[LinkId, Remote] = {}
@@ -203,18 +202,22 @@ def _remote(machine: Machine, link: Link, theirs: PublishedInterface) -> Remote:
 
 
 def _over_members(
-    known: Known, own: Own | None, machine: Machine, record: LinkRecord | None
+    known: Known, over: Iterable[Own], machine: Machine, record: LinkRecord | None
 ) -> Iterator[tuple[Link, PublishedInterface]]:
-    """Yield the link to a machine by way of others."""
-    for theirs in record.interfaces if own and record else ():
-        if own is not None and theirs.kind == own.slot.kind.value:
-            ways = known.ways.get(machine.name, ())
+    """Yield the links to a machine by way of others: more than one while a key is replaced."""
+    ways = known.ways.get(machine.name, ())
+    interfaces = record.interfaces if record is not None else ()
+    for own in over:
+        for theirs in interfaces:
+            if theirs.kind != own.slot.kind.value:
+                continue
             yield (
                 Link(
                     id=LinkId(peer=machine.name, own=own.id, their=theirs.id),
                     slot=own.slot,
                     their_uplink=theirs.uplink,
                     endpoints=tuple(Endpoint(host=str(way), port=theirs.port) for way in ways),
+                    leaving=own.leaving or theirs.leaving,
                 ),
                 theirs,
             )
@@ -244,6 +247,7 @@ def _links(
                     their_uplink=theirs.uplink,
                     endpoints=endpoints,
                     lifetime=LIFETIME if slot.kind is Kind.INTERNET else None,
+                    leaving=own.leaving or theirs.leaving,
                     cut=uplink.mtu < LEAST_INSIDE + OVERHEAD[slot.family],
                 ),
                 theirs,
@@ -289,5 +293,6 @@ def _relayed(
             their_uplink=theirs.uplink,
             endpoints=(known.relayed.get(want.link) or guess(want),),
             lifetime=LIFETIME,
+            leaving=own.leaving or theirs.leaving,
         )
         yield link, theirs

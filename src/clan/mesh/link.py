@@ -102,5 +102,7 @@ class Link:
     lifetime: float | None = None
     """Seconds that a translation or a firewall's state between the two outlives its last packet;
     None where nothing has to be held open."""
+    leaving: bool = False
+    """Whether one of its ends has another interface in its place already."""
     cut: bool = False
     """Whether its largest packets are sent in pieces, as the uplink takes no larger ones."""

@@ -6,6 +6,10 @@ is kept, also while its uplink is away, so that a laptop that comes home is know
 had. Every machine draws its ports: two that have one port behind one router are translated
 differently to different servers, and no hole can be punched for them.
 
+Keys do not stay for ever. A WireGuard interface has one, so a slot gets another interface beside
+the first, with an id, a key and a port of its own. Paths move over, and the one that is leaving
+goes when every member knows the other.
+
 Pure but for `drawn`, `load` and `keep`. What makes interfaces of it is the agent.
 """
 
@@ -22,7 +26,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from clan.machine.layout import write
-from clan.mesh.chart.canonical import Fields, base64_of, decode, encode
+from clan.mesh.chart.canonical import Fields, base64_of, bytes_of, decode, encode
+from clan.mesh.chart.content import MOST as MOST_MEMBERS
 from clan.mesh.chart.links import PublishedInterface
 from clan.mesh.errors import MeshError
 from clan.mesh.identity import SIZE
@@ -37,6 +42,10 @@ if TYPE_CHECKING:
 
 MOST = 64
 """Slots that are remembered; those away for longest are forgotten."""
+KEY_LIFE = 30 * 86400
+"""Seconds after which a key is replaced, one slot at a time."""
+OVERLAP = 20.0
+"""Seconds for which what is leaving stays at least: paths move meanwhile."""
 PORTS = range(49152, 65536)
 """The dynamic ports (RFC 6335, section 6)."""
 NAMES = "clan-"
@@ -65,6 +74,12 @@ class Own:
     port: int
     private: bytes = field(repr=False)
     seen: int
+    drawn: int = 0
+    """When its key was drawn, in seconds of 1970."""
+    leaving: bool = False
+    """Whether another one of the slot has taken its place."""
+    told: frozenset[bytes] = frozenset()
+    """Of one that is leaving: the identities of those who know which one has."""
 
     @property
     def interface(self) -> str:
@@ -84,6 +99,7 @@ class Own:
             kind=self.slot.kind.value,
             network=self.slot.network,
             key=private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw),
+            leaving=self.leaving,
             port=port,
         )
 
@@ -176,7 +192,9 @@ def present(
     known = list(known)
     now = wanted(attachments, relayed=relayed, streams=streams)
     latest = max((own.seen for own in known), default=0)
-    last = [own.slot for own in known if own.seen == latest and own.slot not in now]
+    last = [
+        own.slot for own in known if own.seen == latest and own.slot not in now and not own.leaving
+    ]
     there = {each.name: each for each in attachments if each.kind not in TUNNELS}
     return [
         *now,
@@ -189,37 +207,89 @@ def present(
 
 
 def settle(
-    known: Iterable[Own], slots: Iterable[Slot], fresh: Iterable[Fresh], taken: Collection[int] = ()
+    known: Iterable[Own],
+    slots: Iterable[Slot],
+    fresh: Iterable[Fresh],
+    taken: Collection[int] = (),
+    *,
+    today: int = 0,
 ) -> tuple[Own, ...]:
     """Return all that is remembered, with each of `slots` in it, seen last.
 
-    `fresh` is drawn from, one for each new slot; `taken` are ports that others have. Nothing
-    changes when `slots` are those that were seen last. Raises StopIteration when `fresh` is too
-    short.
+    `fresh` is drawn from, one for each new slot; `taken` are ports that others have; `today` is
+    when, in seconds of 1970. Nothing changes when `slots` are those that were seen last. Raises
+    StopIteration when `fresh` is too short.
     """
-    kept = {own.slot: own for own in known}
+    known = tuple(known)
+    kept = {own.slot: own for own in known if not own.leaving}
+    leaving = {own.slot: own for own in known if own.leaving}
     slots = list(slots)
     latest = max((own.seen for own in kept.values()), default=0)
     if {slot for slot, own in kept.items() if own.seen == latest} == set(slots):
-        return tuple(kept.values())
+        return known
     drawn = iter(fresh)
     for slot in slots:
         if slot in kept:
             kept[slot] = replace(kept[slot], seen=latest + 1)
             continue
-        value = next(drawn)
-        if len(kept) >= MOST:
-            del kept[min(kept.values(), key=lambda own: own.seen).slot]
-        used = {own.number for own in kept.values()}
-        kept[slot] = Own(
-            id=value.id,
-            slot=slot,
-            number=next(number for number in range(1, MOST + 1) if number not in used),
-            port=_free(value.port, {*taken, *(own.port for own in kept.values())}),
-            private=value.private,
-            seen=latest + 1,
-        )
-    return tuple(kept.values())
+        if len(kept) + len(leaving) >= MOST:
+            oldest = min(kept.values(), key=lambda own: own.seen).slot
+            del kept[oldest]
+            leaving.pop(oldest, None)
+        others = (*kept.values(), *leaving.values())
+        kept[slot] = _made(slot, next(drawn), others, taken, seen=latest + 1, today=today)
+    return (*kept.values(), *leaving.values())
+
+
+def outlived(known: Iterable[Own], slots: Collection[Slot], today: int) -> Own | None:
+    """Return which of these slots is to get another key, if one is.
+
+    One after the other: not while one of them is leaving. A key that was drawn later than today was
+    drawn under a clock that was wrong.
+    """
+    known = tuple(known)
+    there = in_use(known, slots)
+    if any(own.leaving for own in there) or len(known) >= MOST:
+        return None
+    old = [own for own in there if not 0 <= today - own.drawn < KEY_LIFE]
+    return min(old, key=lambda own: own.drawn, default=None)
+
+
+def replaced(
+    known: Iterable[Own], own: Own, fresh: Fresh, taken: Collection[int] = (), *, today: int = 0
+) -> tuple[Own, ...]:
+    """Give a slot another id, key and port beside what it has, which is leaving from now on."""
+    others = tuple(known)
+    made = _made(own.slot, fresh, others, taken, seen=own.seen, today=today)
+    left = replace(own, leaving=True)
+    return (*(left if each == own else each for each in others), made)
+
+
+def without(known: Iterable[Own], own: Own) -> tuple[Own, ...]:
+    """Forget what was leaving."""
+    return tuple(each for each in known if each.id != own.id)
+
+
+def _made(
+    slot: Slot,
+    value: Fresh,
+    others: Iterable[Own],
+    taken: Collection[int],
+    *,
+    seen: int,
+    today: int,
+) -> Own:
+    others = tuple(others)
+    used = {own.number for own in others}
+    return Own(
+        id=value.id,
+        slot=slot,
+        number=next(number for number in range(1, MOST + 1) if number not in used),
+        port=_free(value.port, {*taken, *(own.port for own in others)}),
+        private=value.private,
+        seen=seen,
+        drawn=today,
+    )
 
 
 def in_use(known: Iterable[Own], slots: Collection[Slot]) -> tuple[Own, ...]:
@@ -232,7 +302,7 @@ def moved(known: Iterable[Own], own: Own, port: int, taken: Collection[int]) -> 
     known = tuple(known)
     used = {*taken, own.port, *(each.port for each in known)}
     other = replace(own, port=_free(port, used))
-    return tuple(other if each.slot == own.slot else each for each in known)
+    return tuple(other if each.id == own.id else each for each in known)
 
 
 def drawn() -> Iterator[Fresh]:
@@ -252,9 +322,13 @@ def load(path: Path) -> tuple[Own, ...]:
         fields = decode(path.read_bytes(), str(path))
         found = tuple(_own(Fields(each, str(path))) for each in fields.several("slots", MOST))
         fields.end()
-        distinct = ({own.slot for own in found}, {own.number for own in found})
+        distinct = (
+            {(own.slot, own.leaving) for own in found},
+            {own.number for own in found},
+            {own.id for own in found},
+        )
         if any(len(values) < len(found) for values in distinct):
-            raise MeshError(f"{path}: has a slot, or a number, twice")
+            raise MeshError(f"{path}: has a slot, a number or an id twice")
         return found
     return ()
 
@@ -270,6 +344,9 @@ def _value(own: Own) -> dict[str, Any]:
         "port": own.port,
         "private": base64_of(own.private),
         "seen": own.seen,
+        "drawn": own.drawn,
+        "leaving": int(own.leaving),
+        "told": sorted(base64_of(each) for each in own.told),
     }
 
 
@@ -289,6 +366,12 @@ def _own(fields: Fields) -> Own:
         port=fields.number("port", 1, 65535),
         private=fields.data("private", SIZE, SIZE),
         seen=fields.number("seen", 0, _FAR),
+        drawn=fields.number("drawn", 0, _FAR),
+        leaving=bool(fields.number("leaving", 0, 1)),
+        told=frozenset(
+            bytes_of(each, SIZE, SIZE, "who was told")
+            for each in fields.texts("told", MOST_MEMBERS, 44)
+        ),
     )
     fields.end()
     return own

@@ -84,6 +84,8 @@ class Gossip:
         self._carry = _Carry(at=time.monotonic() + SELDOM, left=1)
         self._offered: list[bytes] = []
         self._confirmed: dict[bytes, tuple[int, int]] = {}
+        self.knows: dict[bytes, int] = {}
+        """Which of this machine's own records members have, by serial, as they say themselves."""
         self.has: dict[bytes, tuple[int, int]] = {}
         """Which map, by epoch and serial, members have at least, as they or others say."""
 
@@ -281,6 +283,7 @@ class Gossip:
         own = theirs.has.get(sender)
         if own is not None:
             self._confirmed[sender] = own
+        self.knows[sender] = theirs.records.get(self._known.key.public, (0, b""))[0]
         for who, has in theirs.has.items():
             if who in self._known.content.identities and who != self._known.key.public:
                 self.has[who] = max(has, self.has.get(who, (0, 0)))

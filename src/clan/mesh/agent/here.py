@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from clan.mesh import slots
@@ -18,7 +19,7 @@ from clan.mesh.errors import MeshError
 from clan.mesh.exchange import UplinkChanged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from clan.mesh.agent.interfaces import Interfaces
@@ -56,6 +57,8 @@ class Here:
         self.attachments: tuple[Attachment, ...] = ()
         self.slots: tuple[Own, ...] = ()
         """Those in use, by their ids."""
+        self.outdated = False
+        """Whether `slots` are not those to be in use, and `settle` is needed."""
         self.moved: frozenset[str] = frozenset()
         """Uplinks that the last look found in another network than the one before."""
 
@@ -98,6 +101,7 @@ class Here:
         be in the middle.
         """
         self.relayed = relayed
+        self.outdated = False
         now = time.monotonic()
         self._wanted |= dict.fromkeys(self._slots(), now)
         self._wanted = {each: at for each, at in self._wanted.items() if now - at < LINGER}
@@ -109,7 +113,8 @@ class Here:
             streams=self._streams,
         )
         there += [slots.HOPS] if hops else []
-        self._remember(slots.settle(self._remembered, there, slots.drawn()))
+        today = int(time.time())
+        self._remember(slots.settle(self._remembered, there, slots.drawn(), today=today))
         for _ in range(TRIES):
             self.slots = slots.in_use(self._remembered, set(there))
             try:
@@ -120,6 +125,38 @@ class Here:
                 self._remember(slots.moved(self._remembered, fault.own, fresh.port, ()))
             else:
                 return
+
+    def renew(self) -> float:
+        """Give a slot in use another key, if one has served its time; else return in how long.
+
+        0 if one did: `settle` makes an interface of it. Raises OSError.
+        """
+        today = int(time.time())
+        there = {own.slot for own in self.slots}
+        own = slots.outlived(self._remembered, there, today)
+        if own is None:
+            ages = [today - own.drawn for own in self.slots]
+            return max(0.0, slots.KEY_LIFE - max(ages, default=0))
+        fresh = next(slots.drawn())
+        self._remember(slots.replaced(self._remembered, own, fresh, today=today))
+        self.outdated = True
+        return 0.0
+
+    def note_told(self, own: Own, told: Collection[bytes]) -> None:
+        """Note who has heard that a slot has another one than this. Raises OSError."""
+        more = frozenset(told) | own.told
+        if more != own.told:
+            self._remember(
+                tuple(
+                    replace(each, told=more) if each.id == own.id else each
+                    for each in self._remembered
+                )
+            )
+
+    def forget(self, own: Own) -> None:
+        """Let go what was leaving. Raises OSError."""
+        self._remember(slots.without(self._remembered, own))
+        self.outdated = True
 
     def _slots(self) -> list[Slot]:
         return slots.wanted(self.attachments, relayed=self.relayed, streams=self._streams)

@@ -30,6 +30,7 @@ from clan.mesh.agent.netlink import OverrunError
 from clan.mesh.agent.nflog import FirstPackets
 from clan.mesh.agent.outside import Outside
 from clan.mesh.agent.relayed import Relayed
+from clan.mesh.agent.renewal import Renewal
 from clan.mesh.agent.report import Scene
 from clan.mesh.agent.sessions import Sessions
 from clan.mesh.agent.signals import Signals
@@ -117,6 +118,7 @@ class Agent:
             guide=self._guide,
             names=self._names,
         )
+        self._renewal = Renewal(self.known, self._here, self._gossip, say)
         self._streams = Streams(setting, self.known, self._here, say)
         self._sessions = Sessions()
         self._hearing = Hearing(
@@ -177,7 +179,7 @@ class Agent:
     def _rest(self) -> None:
         """Note what to wait for, and until when: it stays so until somebody has something to do."""
         parts = (self._nearby, self._gossip, self._outside, self._names)
-        more = (self._signals, self._relayed, self._streams, self._sessions)
+        more = (self._signals, self._relayed, self._streams, self._sessions, self._renewal)
         own = (self._events, self._watch, self._first, self._status, *self._relayed.sockets())
         self._parts_due = min(each.due() for each in (*parts, *more, self.known, self._guide))
         self._probers = frozenset(e.prober.fileno() for e in self._interfaces.up.values())
@@ -291,7 +293,8 @@ class Agent:
         self._signals.turn(self._wish, self._state.pairs, now)
         self._guide.turn(self._wish, self._state.pairs, now)
         self._deciding.observed += self._relayed.turn(readable, self._state.pairs, now)
-        if self._here.relayed != self.known.has_relays:
+        self._deciding.observed += self._renewal.turn(self._wish, self._state.pairs, now)
+        if self._here.relayed != self.known.has_relays or self._here.outdated:
             self._look_soon(now)
         versions = self._versions()
         if versions != self._seen:

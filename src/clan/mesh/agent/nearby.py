@@ -118,7 +118,11 @@ class Nearby:
         mine, top = self._known.own_record, self._known.held.top
         if not secrets or mine is None or top is None:
             return None
-        own = (e for e in self._slots if e.slot.uplink == uplink and e.slot.kind == "lan")
+        own = (
+            each
+            for each in self._slots
+            if each.slot.uplink == uplink and each.slot.kind == "lan" and not each.leaving
+        )
         call = announce.Call(
             identity=self._known.key.public,
             at=next((each.id for each in own), ""),

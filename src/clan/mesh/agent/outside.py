@@ -213,6 +213,9 @@ def _doors(
     too, unless bytes cost there.
     """
     uplinks = {each.name: each for each in attachments if each.works}
+    # The seats are one slot's: of what is leaving and what takes its place one has them.
+    by_age = sorted(slots, key=lambda own: not own.leaving)
+    seats = {own.slot: own for own in by_age if own.id in verified}
     for own in slots:
         uplink = uplinks.get(own.slot.uplink)
         if uplink is None or own.slot.kind is not Kind.INTERNET or _is_server(uplink):
@@ -233,7 +236,7 @@ def _doors(
                 nonce=nonce,
             )
             yield door
-            for number in range(FEW if own.id in verified and not uplink.metered else 0):
+            for number in range(FEW if seats.get(own.slot) is own and not uplink.metered else 0):
                 yield replace(door, id=_seat_id(own, number), port=PORTS[number])
 
 

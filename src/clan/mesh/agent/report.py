@@ -120,6 +120,7 @@ def _interface(own: Own, scene: Scene) -> dict[str, Any]:
         "kind": own.slot.kind.value,
         "network": own.slot.network,
         "port": own.port,
+        "leaving": own.leaving,
         "seen": [_written(each) for each in scene.seen.get(own.id, ())],
         "mapped": _written(mapped) if mapped else None,
         "verified": own.id in scene.verified,

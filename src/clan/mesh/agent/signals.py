@@ -213,6 +213,7 @@ class Signals:
         As routers say, who let in anybody there; as others see them; as this machine does itself.
         """
         internet = [own for own in self._here.slots if own.slot.kind is Kind.INTERNET]
+        internet.sort(key=lambda own: own.leaving)
         for own in internet:
             if own.id in self._outside.mapped:
                 yield Place(interface=own.id, endpoint=self._outside.mapped[own.id])

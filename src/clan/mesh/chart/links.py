@@ -51,8 +51,8 @@ class PublishedInterface:
     """For an overlay, the machine's address there; for a relay, which of a pair's two."""
     key: bytes
     """X25519 public key, of this interface alone."""
-    former: bytes = b""
-    """The key before, as long as it is answered to; empty if there is none."""
+    leaving: bool = False
+    """Whether another interface, with another key, has taken its place; it still answers."""
     port: int
     """UDP port that it listens on; 0 if nothing is to be sent there."""
 
@@ -153,7 +153,7 @@ def _check(record: LinkRecord, what: str) -> None:
     ids = [each.id for each in record.interfaces]
     if ids != sorted(set(ids)):
         raise MeshError(f"{what}: its interfaces are not in order, or one is there twice")
-    keys = [key for each in record.interfaces for key in (each.key, each.former) if key]
+    keys = [each.key for each in record.interfaces]
     if len(keys) != len(set(keys)):
         raise MeshError(f"{what}: two interfaces have one key; each must have its own")
     if list(record.reached) != sorted(set(record.reached)):
@@ -189,7 +189,7 @@ def _interface(value: Any) -> PublishedInterface:
         kind=fields.text("kind", 16),
         network=fields.text("network", 63),
         key=fields.data("key", SIZE, SIZE),
-        former=fields.data("former", 0, SIZE),
+        leaving=bool(fields.number("leaving", 0, 1)),
         port=fields.number("port", 0, 65535),
     )
     fields.end()
@@ -197,7 +197,6 @@ def _interface(value: Any) -> PublishedInterface:
         _ID.fullmatch(made.id)
         and made.family in {4, 6}
         and made.kind in KINDS
-        and len(made.former) in {0, SIZE}
         and _PLAIN.fullmatch(made.uplink + made.network)
     )
     if not right:
@@ -217,7 +216,7 @@ def _value(record: LinkRecord) -> dict[str, Any]:
                 "kind": each.kind,
                 "network": each.network,
                 "key": base64_of(each.key),
-                "former": base64_of(each.former),
+                "leaving": int(each.leaving),
                 "port": each.port,
             }
             for each in record.interfaces

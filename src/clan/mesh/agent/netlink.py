@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-ROUTE, NETFILTER, GENERIC = 0, 12, 16
+ROUTE, SOCK_DIAG, NETFILTER, GENERIC = 0, 4, 12, 16
 """The families of netlink that are used here."""
 
 REPLACE, EXCLUSIVE, CREATE = 0x100, 0x200, 0x400

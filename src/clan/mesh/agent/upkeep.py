@@ -6,9 +6,11 @@ and rules that this needs. When to do so, and which link a peer's route takes, i
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
+from clan.mesh.agent import connections
 from clan.mesh.agent.ground import Ground, Way
 from clan.mesh.desire import Known, Wish, desire
 from clan.mesh.exchange import Desired
@@ -16,6 +18,7 @@ from clan.mesh.places import OPENED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from ipaddress import IPv4Address, IPv6Address
 
     from clan.mesh.agent.here import Here
     from clan.mesh.agent.interfaces import Interfaces
@@ -94,6 +97,7 @@ class Upkeep:
 
     def settle(self, wish: Wish, pairs: Mapping[str, Pair]) -> None:
         """Let in who is wanted, and have what that needs. Raises OSError, StepError."""
+        gone = _addresses(self.wish) - _addresses(wish)
         self.wish = wish
         paths = {name: pair.path for name, pair in pairs.items() if pair.path}
         self._interfaces.admit(wish, paths)
@@ -106,6 +110,10 @@ class Upkeep:
         streams = self._served.port if self._certificate and self._served else None
         self._ground.settle(wish, up.values(), self._here.attachments, ways, streams=streams)
         self._guide.settle(wish)
+        if gone:
+            # On kernels that cannot, programs wait for as long as they would for one that is off.
+            with contextlib.suppress(OSError):
+                connections.end(gone)
         self._publish()
 
     def again(self, pairs: Mapping[str, Pair]) -> None:
@@ -134,3 +142,9 @@ class Upkeep:
         """Note that somebody took the firewall's tables away."""
         self._ground.forget_guard()
         self._guide.forget_passage()
+
+
+def _addresses(wish: Wish) -> set[IPv4Address | IPv6Address]:
+    """Return the addresses for life of those who are let in."""
+    both = ((each.address, each.alias) for each in wish.peers.values())
+    return {address for each in both for address in each if address is not None}

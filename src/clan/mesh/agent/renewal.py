@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 
 LOOK_EVERY = 600.0
 """Seconds between two looks for a key that has served its time: the clock may be set meanwhile."""
-GO_ON_EVERY = 5.0
+GO_ON_EVERY = 10.0
 """The same for what is leaving: may it go?"""
-CALL_EVERY = 60.0
-"""Seconds between two calls of members who are not known to have heard."""
+CALL_EVERY, CALL_SELDOM = 60.0, 6 * 3600.0
+"""Seconds between two calls of members who are not known to have heard: twice as long after each in
+vain, as who is away for months is not to be called every minute."""
 
 
 class Renewal:
@@ -41,7 +42,9 @@ class Renewal:
     ) -> None:
         self._known, self._here, self._gossip, self._say = known, here, gossip, say
         self._at = -math.inf
-        self._call_at = -math.inf
+        self._call_at, self._pause = -math.inf, CALL_EVERY
+        self._missed = -1
+        """How many had not heard when somebody was called last."""
         self._since: dict[str, tuple[float, int]] = {}
         """By the id of what is leaving: when that was noticed, and the serial of the record that
         has what took its place."""
@@ -55,7 +58,10 @@ class Renewal:
 
         `Here.outdated` says whether this has changed something.
         """
-        if now < self._at or wish.member is None:
+        if now < self._at:
+            return []
+        self._at = now + GO_ON_EVERY
+        if wish.member is None:
             return []
         try:
             return list(self._go_on(wish, pairs, now))
@@ -69,9 +75,8 @@ class Renewal:
         leaving = [own for own in self._here.slots if own.leaving and own.slot in there]
         if not leaving:
             self._since.clear()
-            self._at = now + min(LOOK_EVERY, self._here.renew())
+            self._at = now + min(LOOK_EVERY, max(GO_ON_EVERY, self._here.renew()))
             return
-        self._at = now + GO_ON_EVERY
         for own in leaving:
             missing = self._missing(own, there[own.slot], wish, pairs, now)
             if missing is None:
@@ -79,11 +84,19 @@ class Renewal:
             used = [name for name, pair in pairs.items() if _uses(pair, own)]
             if not missing and not used and now >= self._since[own.id][0] + slots.OVERLAP:
                 self._here.forget(own)
-                self._at = now
-            elif now >= self._call_at and (missing or used):
-                self._call_at = now + CALL_EVERY
-                name = random.choice([*missing, *used])  # noqa: S311 (spreads, guards nothing)
-                yield Called(peer=name, at=now)
+            elif missing or used:
+                yield from self._call([*missing, *used], now)
+
+    def _call(self, names: list[str], now: float) -> Iterator[Called]:
+        """Call one of those who are to hear of it, or whose packets are to go another way."""
+        if len(names) != self._missed:
+            self._missed, self._pause = len(names), CALL_EVERY
+            self._call_at = min(self._call_at, now + CALL_EVERY)
+        if now >= self._call_at:
+            self._call_at = now + self._pause
+            self._pause = min(2 * self._pause, CALL_SELDOM)
+            name = random.choice(names)  # noqa: S311 (spreads, guards nothing)
+            yield Called(peer=name, at=now)
 
     def _missing(
         self, own: Own, other: Own, wish: Wish, pairs: Mapping[str, Pair], now: float

@@ -142,16 +142,20 @@ class Here:
         self.outdated = True
         return 0.0
 
-    def note_told(self, own: Own, told: Collection[bytes]) -> None:
-        """Note who has heard that a slot has another one than this. Raises OSError."""
-        more = frozenset(told) | own.told
-        if more != own.told:
-            self._remember(
-                tuple(
-                    replace(each, told=more) if each.id == own.id else each
-                    for each in self._remembered
-                )
+    def note_told(self, own: Own, told: Collection[bytes]) -> frozenset[bytes]:
+        """Note who has heard that a slot has another one than this; return all who ever have.
+
+        Raises OSError.
+        """
+        before = next((each.told for each in self._remembered if each.id == own.id), own.told)
+        after = before | frozenset(told)
+        self._remember(
+            tuple(
+                replace(each, told=after) if each.id == own.id else each
+                for each in self._remembered
             )
+        )
+        return after
 
     def forget(self, own: Own) -> None:
         """Let go what was leaving. Raises OSError."""

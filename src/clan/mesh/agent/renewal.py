@@ -115,8 +115,8 @@ class Renewal:
             if self._gossip.knows.get(member.identity, 0) >= serial
             or (name in pairs and _answers(pairs[name], other))
         }
-        self._here.note_told(own, told)
-        return [name for name, each in wish.peers.items() if each.identity not in own.told | told]
+        ever = self._here.note_told(own, told)
+        return [name for name, each in wish.peers.items() if each.identity not in ever]
 
 
 def _answers(pair: Pair, own: Own) -> bool:

@@ -11,9 +11,14 @@ from tests.lab.agents import Talk, content, lives, meet
 from tests.lab.links import until
 from tests.mesh.signers import signed
 
+from clan.mesh.chart import links
+from clan.mesh.relay.offer import HURRIED
+
 if TYPE_CHECKING:
     from tests.lab.agents import Box
     from tests.lab.internet import Town
+
+    from clan.mesh.chart.links import Reached
 
 pytestmark = pytest.mark.lab
 
@@ -25,6 +30,14 @@ table inet hotel {
         udp dport 443 accept
         udp sport 443 accept
         meta l4proto udp drop
+    }
+}
+"""
+A_PART = """\
+table inet cloud {
+    chain cloud {
+        type filter hook forward priority -10;
+        udp dport 23601-23663 drop
     }
 }
 """
@@ -101,3 +114,30 @@ def going(talk: Talk) -> bool:
     before = len(talk.answered)
     talk.go(0.3)
     return len(talk.answered) > before + 5
+
+
+def test_a_firewall_that_lets_in_a_part_of_a_relay_s_ports_is_found_out(town: Town) -> None:
+    """As soon as it lets in all, others find that out, if they are asked to."""
+    vps, desk = boxes = town.boxes("vps", "desk")
+    addresses = {"vps": town.internet.plug(vps)}
+    town.home().plug(desk)
+    with town.internet.space.inside():
+        subprocess.run(["nft", "-f", "-"], input=A_PART.encode(), check=True)
+    meet(boxes, addresses)
+    until(lambda: reached(vps) == {23600: True, 23663: False}, 60)
+    assert offered(vps) == ()
+    town.internet.space.run("nft delete table inet cloud")
+    assert vps.ask("outside")["tries"] == 2 * HURRIED
+    until(lambda: not any(each["trying"] for each in vps.ask()["relay"]), 60)
+    assert reached(vps) == {23600: True, 23663: True}
+    until(lambda: offered(vps), 60)
+
+
+def reached(box: Box) -> dict[int, bool]:
+    """Return at which ports of a relay others reached a machine, and at which they did not."""
+    return {each["port"]: each["reached"] for each in box.ask()["relay"]}
+
+
+def offered(box: Box) -> tuple[Reached, ...]:
+    """Return where a machine offers to relay."""
+    return links.read(box.record(), box.key.public).reached

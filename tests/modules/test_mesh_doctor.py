@@ -65,8 +65,8 @@ def _kill_switch_that_cuts(saw: dict[str, Any]) -> None:
     _lost(saw)
 
 
-def place(host: str, *, tried: int = 0, reached: bool = False) -> dict[str, Any]:
-    return {"host": host, "port": 23600, "tried": tried, "reached": reached}
+def place(host: str, port: int = 23600, *, tried: int = 0, reached: bool = False) -> dict[str, Any]:
+    return {"host": host, "port": port, "tried": tried, "reached": reached, "trying": False}
 
 
 STORIES: list[tuple[Callable[[dict[str, Any]], object], bool, str]] = [
@@ -117,7 +117,19 @@ STORIES: list[tuple[Callable[[dict[str, Any]], object], bool, str]] = [
     (
         lambda saw: saw["answer"].update(relay=[place("203.0.113.9", tried=3)]),
         False,
-        "nobody outside reaches nas (203.0.113.9) at UDP ports 23600 to 23663",
+        "nobody outside reaches nas by UDP at 203.0.113.9 port 23600: it relays for nobody",
+    ),
+    (
+        lambda saw: saw["answer"].update(
+            relay=[place("203.0.113.9", reached=True), place("203.0.113.9", 23663, tried=3)]
+        ),
+        False,
+        "nobody outside reaches nas by UDP at 203.0.113.9 port 23663",
+    ),
+    (
+        lambda saw: saw["answer"].update(relay=[place("203.0.113.9", reached=True, tried=3)]),
+        False,
+        "nobody outside reaches nas",
     ),
 ]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from clan.mesh.link import Endpoint
 from clan.mesh.relay import offer, relaying
-from clan.mesh.relay.offer import AGAIN, LAST, VALID, State
+from clan.mesh.relay.offer import AGAIN, APART, HURRIED, LAST, VALID, State
 
 if TYPE_CHECKING:
     from clan.mesh.relay.message import Try
@@ -99,3 +99,35 @@ def test_two_places_are_never_tried_so_close_that_who_is_asked_leaves_one_out() 
     assert min(b - a for a, b in itertools.pairwise(times)) > relaying.TRY_EVERY
     assert hosts[1] == PLACE.host
     assert hosts.count(PLACE.host) >= 6
+
+
+def test_an_address_is_reached_where_both_ends_of_the_range_are() -> None:
+    first, last = offer.candidates(["203.0.113.2"])
+    assert (first.port, last.port) == (23600, 23663)
+    state, query = ask(offer.settle(State(), [first, last]), 0.0)
+    state = offer.arrive(state, query.nonce, "198.51.100.7", LAN, 1.0)
+    assert offer.reached(state, 1.0) == []
+    state, query = ask(state, 1.0)
+    assert (query.host, query.port) == (last.host, last.port)
+    state = offer.arrive(state, query.nonce, "198.51.100.7", LAN, 2.0)
+    assert offer.reached(state, 2.0) == [first]
+
+
+def test_who_waits_for_it_has_it_tried_at_once_by_several_and_what_arrived_counts_on() -> None:
+    state, nonce = asked()
+    state = offer.arrive(state, nonce, "198.51.100.7", LAN, 1.0)
+    home = Endpoint(host="192.168.1.2", port=23600)
+    state = offer.hurry(offer.settle(state, [PLACE, home]))
+    whom = set()
+    for now in (10.0 + number * APART for number in range(HURRIED)):
+        state, query = ask(state, now)
+        whom.add(query.to)
+        assert query.host == PLACE.host
+        assert state.places[PLACE].is_on_trial(now)
+    assert whom == set(MEMBERS)
+    assert not state.places[PLACE].is_on_trial(now + APART)
+    assert offer.reached(state, now) == [PLACE]
+    assert (state.places[PLACE].tries, state.places[home].tries) == (HURRIED, 0)
+    state, query = ask(offer.hurry(state), now + APART)
+    state = offer.arrive(state, query.nonce, "198.51.100.7", LAN, now + APART)
+    assert not state.places[PLACE].is_on_trial(now + APART)

@@ -31,6 +31,9 @@ class Asked(Protocol):
     def want(self, event: Traffic) -> None:
         """Have a peer looked for at once, as its traffic would."""
 
+    def try_from_outside(self) -> int:
+        """Have members try at once whether they reach it as a relay; return how often they will."""
+
 
 def answer(agent: Asked, question: dict[str, Any]) -> dict[str, Any]:
     """Return the answer to a question: `error` in words where there is none."""
@@ -53,16 +56,21 @@ def _answer(agent: Asked, question: dict[str, Any]) -> dict[str, Any]:
                 agent.want(Traffic(peer=name, at=time.monotonic()))
             return report.peer(name, scene)
         case "log":
-            last = question.get("last", USUAL)
-            if type(last) is not int or not (name is None or isinstance(name, str)):
-                return {"error": "`last` is a number, and `peer` a name"}
-            return {"decisions": agent.diary.decisions(name, last)}
+            return _log(agent, name, question.get("last", USUAL))
         case "journal":
             return {"files": [str(each) for each in agent.diary.journals]}
         case "record":
             mine = agent.known.own_record
             return {"record": base64_of(mine.raw) if mine else None}
+        case "outside":
+            return {"tries": agent.try_from_outside()}
         case "reload":
             agent.known.reload()  # the agent's turn does what follows
             return {}
     return {"error": f"this agent does not know {asked!r}"}
+
+
+def _log(agent: Asked, peer: object, last: object) -> dict[str, Any]:
+    if type(last) is not int or not (peer is None or isinstance(peer, str)):
+        return {"error": "`last` is a number, and `peer` a name"}
+    return {"decisions": agent.diary.decisions(peer, last)}

@@ -390,3 +390,7 @@ class Agent:
     def want(self, event: Traffic) -> None:
         """Have a peer looked for at once, as its traffic would."""
         self._deciding.observed.append(event)
+
+    def try_from_outside(self) -> int:
+        """Have members try at once whether they reach it as a relay; return how often they will."""
+        return self._relayed.hurry()

@@ -86,6 +86,10 @@ class Relayed:
         """Where this machine may be a relay, and what is known of that."""
         return self._relaying.offers
 
+    def hurry(self) -> int:
+        """Have members try at once whether they reach this machine; return how often they will."""
+        return self._relaying.hurry()
+
     def endpoints(self) -> dict[LinkId, Endpoint]:
         """Return where the datagrams of links that are relayed go."""
         return self._relaying.endpoints()

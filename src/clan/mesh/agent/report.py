@@ -83,8 +83,9 @@ def report(scene: Scene) -> dict[str, Any]:
             {
                 "host": where.host,
                 "port": where.port,
-                "reached": where in offer.reached(scene.offers, scene.now),
+                "reached": scene.now - place.arrived < offer.VALID,
                 "tried": place.tries,
+                "trying": place.is_on_trial(scene.now),
             }
             for where, place in scene.offers.places.items()
         ],

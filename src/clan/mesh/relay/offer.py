@@ -2,7 +2,8 @@
 
 Its own word counts for nothing: a member somewhere else is asked to send something to a place, and
 it has to arrive, from outside of every network that this machine is attached to. No port of a relay
-sends before it is spoken to, so what arrives was let in by nothing but the way itself.
+sends before it is spoken to, so what arrives was let in by nothing but the way itself. The first
+and the last of its ports are tried: a firewall may let in a part of them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from clan.mesh.link import Endpoint
+from clan.mesh.outside.address import is_outside
 from clan.mesh.relay.message import Try
 from clan.mesh.relay.ports import PORTS
 
@@ -29,7 +31,9 @@ FIRST, LAST = 2.0, 24 * 3600.0
 APART = 1.0
 """Seconds between two tries of one machine: twice what who is asked takes for too often."""
 MOST = 4
-"""Places of one machine."""
+"""Addresses of one machine."""
+HURRIED = 3
+"""Tries of a place, by one member after the other, when somebody waits to hear of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,13 +45,21 @@ class Place:
     tries: int = 0
     """How often it was tried since something arrived last."""
     arrived: float = -math.inf
+    hurried: int = 0
+    """Tries that somebody waits for."""
 
     @property
     def due(self) -> float:
         """When it is to be tried, in seconds of the monotonic clock."""
+        if self.hurried:
+            return -math.inf
         if not self.tries:
             return self.arrived + AGAIN
         return self.asked + min(LAST, FIRST * 2.0 ** (self.tries - 1))
+
+    def is_on_trial(self, now: float) -> bool:
+        """Whether somebody waits for a try that has not been made, or for what may yet arrive."""
+        return self.hurried > 0 or (self.nonce != b"" and now < self.asked + APART)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +77,10 @@ class State:
 
 
 def settle(state: State, candidates: Iterable[Endpoint]) -> State:
-    """Have just these places."""
-    wanted = list(dict.fromkeys(candidates))[:MOST]
+    """Have just these places, those of a few addresses."""
+    all_ = tuple(dict.fromkeys(candidates))
+    hosts = tuple(dict.fromkeys(each.host for each in all_))[:MOST]
+    wanted = [each for each in all_ if each.host in hosts]
     if list(state.places) == wanted:
         return state
     return State(places={each: state.places.get(each, Place()) for each in wanted})
@@ -80,10 +94,21 @@ def ask(
         return state, None
     where, place = min(state.places.items(), key=lambda item: item[1].due)
     tries = place.tries + 1
-    asked = replace(place, nonce=nonce, asked=now, tries=tries)
+    hurried = max(0, place.hurried - 1)
+    asked = replace(place, nonce=nonce, asked=now, tries=tries, hurried=hurried)
     to = members[tries % len(members)]
     query = Try(to=to, host=where.host, port=where.port, nonce=nonce)
     return State(places={**state.places, where: asked}), query
+
+
+def hurry(state: State) -> State:
+    """Have each place to which the internet could send tried at once, also one that is reached."""
+    return State(
+        places={
+            where: replace(place, hurried=HURRIED) if is_outside(ip_address(where.host)) else place
+            for where, place in state.places.items()
+        }
+    )
 
 
 def arrive(
@@ -98,7 +123,7 @@ def arrive(
     if any(address.version == net.version and address in net for net in own):
         return state
     places = {
-        where: replace(place, arrived=now, tries=0, nonce=b"")
+        where: replace(place, arrived=now, tries=0, nonce=b"", hurried=0)
         if nonce and place.nonce == nonce
         else place
         for where, place in state.places.items()
@@ -107,10 +132,20 @@ def arrive(
 
 
 def reached(state: State, now: float) -> list[Endpoint]:
-    """Return where this machine is reached from outside, as far as is known."""
-    return [where for where, place in state.places.items() if now - place.arrived < VALID]
+    """Return where this machine is reached from outside, as far as is known.
+
+    Of an address it is the first place, if all are reached.
+    """
+    first: dict[str, Endpoint] = {}
+    closed = set()
+    for where, place in state.places.items():
+        first.setdefault(where.host, where)
+        if now - place.arrived >= VALID:
+            closed.add(where.host)
+    return [where for host, where in first.items() if host not in closed]
 
 
 def candidates(addresses: Iterable[str], mapped: Iterable[Endpoint] = ()) -> list[Endpoint]:
-    """Return the places to try: where routers lead to it, and addresses of its own."""
-    return [*mapped, *(Endpoint(host=each, port=PORTS.start) for each in addresses)]
+    """Return the places to try: where routers lead to it, and both ends at addresses of its own."""
+    ends = PORTS[0], PORTS[-1]
+    return [*mapped, *(Endpoint(host=each, port=port) for each in addresses for port in ends)]

@@ -142,6 +142,12 @@ class Relaying:
         """Note that the table is not what it was: `settle` makes it anew."""
         self._host.forwarding.forget_table()
 
+    def hurry(self) -> int:
+        """Have members try at once whether they reach this machine; return how often they will."""
+        if self._awake:
+            self.offers = offer.hurry(self.offers)
+        return sum(each.hurried for each in self.offers.places.values())
+
     def look(self, link: LinkId, now: float) -> bool:
         """Have a link relayed from now on, or registered anew, as it is looked for.
 

@@ -198,13 +198,14 @@ def _map(case: Case, seen: Seen) -> Iterator[Finding]:
 
 def _relay(case: Case, seen: Seen) -> Iterator[Finding]:
     """Say that a machine with an address outside cannot relay, as others found when they tried."""
-    public = [each for each in seen.unreached if is_outside(ip_address(each))]
+    public = [(host, port) for host, port in seen.unreached if is_outside(ip_address(host))]
     if public:
+        places = ", ".join(f"{host} port {port}" for host, port in public)
         yield Finding(
-            message=f"nobody outside reaches {case.machine} ({', '.join(public)}) at UDP ports "
-            f"{PORTS.start} to {PORTS.stop - 1}: it relays for nobody",
-            hint="let them in where its provider, or its router, has a firewall; others try again "
-            "by themselves",
+            message=f"nobody outside reaches {case.machine} by UDP at {places}: it relays for "
+            "nobody",
+            hint=f"let in UDP ports {PORTS.start} to {PORTS.stop - 1} where its provider, or its "
+            f"router, has a firewall; `clan doctor {case.machine}` has others try again",
             wrong=False,
         )
 

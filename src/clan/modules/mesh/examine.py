@@ -66,18 +66,34 @@ def wireguard() -> dict[str, bool]:
     }
 
 
+def told(instance: str) -> tuple[Any, str]:
+    """Return what the agent says, or why it does not.
+
+    Others have tried to reach it as a relay meanwhile.
+    """
+    ask = ("/usr/bin/python3", "-I", PROGRAM, "mesh", "ask", instance)
+    hurried = parsed(*ask, text='{"ask": "outside"}\n') or {}
+    end = time.monotonic() + hurried.get("tries", 0) + 1
+    while True:
+        status, printed, wrong = said(*ask, text='{"ask": "status"}\n')
+        answer = json.loads(printed) if status == 0 else None
+        places = (answer or {}).get("relay", [])
+        if time.monotonic() > end or not any(each.get("trying") for each in places):
+            return answer, wrong.strip()
+        time.sleep(0.3)
+
+
 def examine(instance: str) -> dict[str, Any]:
     """Return what there is of a mesh, as JSON values."""
     unit = f"clan-mesh-{instance}.service"
-    asked = ("/usr/bin/python3", "-I", PROGRAM, "mesh", "ask", instance)
-    status, printed, wrong = said(*asked, text='{"ask": "status"}\n')
+    answer, fault = told(instance)
     journal = said("journalctl", "-q", "-n", "3", "-o", "cat", "--no-pager", "-u", unit)[1]
     ruleset = parsed("nft", "-j", "list", "ruleset") or {}
     return {
         "told": Path(f"/etc/clan/mesh/{instance}.json").exists(),
         "active": said("systemctl", "is-active", unit)[1].strip(),
-        "answer": json.loads(printed) if status == 0 else None,
-        "fault": wrong.strip(),
+        "answer": answer,
+        "fault": fault,
         "journal": journal.splitlines(),
         "ipv6_off": off() if Path("/proc/sys/net/ipv6").exists() else None,
         "wireguard": wireguard(),

@@ -92,8 +92,9 @@ class Seen:
     uplinks: Mapping[str, bool]
     """By name: whether it works."""
     peers: Mapping[str, PeerSeen]
-    unreached: tuple[str, ...] = ()
-    """Places at which others tried to reach it as a relay, and did not, while no other is one."""
+    unreached: tuple[tuple[str, int], ...] = ()
+    """Hosts and ports at which others tried to reach it as a relay, and did not, while they reach
+    it as one nowhere."""
 
 
 def read_seen(value: Any) -> Seen:
@@ -119,14 +120,16 @@ def read_seen(value: Any) -> Seen:
     )
 
 
-def _unreached(listed: Any) -> tuple[str, ...]:
+def _unreached(listed: Any) -> tuple[tuple[str, int], ...]:
     if type(listed) is not list:
         raise _wrong("relay")
     places = [_record(each, "a place of a relay") for each in listed]
-    if any(_of(each, "reached", bool, False) for each in places):
-        return ()
     tried = [each for each in places if _of(each, "tried", int, 0) >= TRIES]
-    return tuple(_of(each, "host", str, "") for each in tried)
+    late = [each for each in places if each in tried or not _of(each, "reached", bool, False)]
+    hosts = {_of(each, "host", str, "") for each in places}
+    if hosts - {_of(each, "host", str, "") for each in late}:
+        return ()
+    return tuple((_of(each, "host", str, ""), _of(each, "port", int, 0)) for each in tried)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -23,6 +24,7 @@ from tests.lab.links import until
 from tests.lab.spaces import Space, join
 from tests.mesh.signers import ROOT, key, machine, signed
 
+from clan.deploy import bundle
 from clan.lab import built
 from clan.mesh import identity
 from clan.mesh.agent import setting, status
@@ -100,12 +102,18 @@ class Box:
 
     def tell(self, streams: Told) -> None:
         """Say what the clan's file has of streams, and start the process that keeps them."""
-        told = setting.told(ROOT.public, "/key", streams)
+        self.stream(setting.told(ROOT.public, "/key", streams))
+
+    def stream(self, told: bytes, **environment: str) -> None:
+        """Lay down its setting as a generation has it, and start the process of its streams."""
         (self.folder / "etc/clan/mesh/home.json").write_bytes(told)
         words = [sys.executable, "-m", "clan.mesh", "--root", str(self.folder), "tls", "home"]
         with (self.folder / "log-tls").open("ab") as log:
             self.streams = subprocess.Popen(
-                ["ip", "netns", "exec", self.space.name, *words], stdout=log, stderr=log
+                ["ip", "netns", "exec", self.space.name, *words],
+                env=os.environ | environment,
+                stdout=log,
+                stderr=log,
             )
 
     def start(self) -> None:
@@ -129,6 +137,16 @@ class Box:
         if self.agent is not None:
             self.agent.kill()
             self.agent.wait()
+
+    def upgrade(self) -> None:
+        """Replace its agent by the program as machines get it."""
+        self.stop()
+        shipped = self.folder / "machine.pyz"
+        with zipfile.ZipFile(shipped, "w") as archive:
+            for name, data in bundle.program(mesh=True).items():
+                archive.writestr(name, data)
+        self.program = [str(shipped), "mesh"]
+        self.start()
 
     def crash(self) -> None:
         """Lose power."""

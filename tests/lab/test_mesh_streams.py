@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import zipfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +13,6 @@ from tests.lab.agents import Box, Talk, lives, meet
 from tests.lab.internet import Town
 from tests.lab.links import until
 
-from clan.deploy import bundle
 from clan.mesh.agent import status
 from clan.mesh.chart.links import Served
 from clan.mesh.tls.told import Told
@@ -75,14 +73,6 @@ def streams(box: Box) -> list[dict[str, Any]]:
     return list(status.ask(box.folder / "run/clan/mesh-home-tls.sock", {})["streams"])
 
 
-def shipped(box: Box) -> str:
-    path = box.folder / "machine.pyz"
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, data in bundle.program(mesh=True).items():
-            archive.writestr(name, data)
-    return str(path)
-
-
 def asked(box: Box) -> dict[str, Any]:
     """What `clan mesh status` is told."""
     words = [sys.executable, "-m", "clan.mesh", "--root", str(box.folder), "ask", "home"]
@@ -117,11 +107,8 @@ def test_who_gets_nothing_out_but_443_is_connected(walled: Walled) -> None:
         before = len(talk.answered)
         talk.go(3)
         assert len(talk.answered) > before + 100
-    # These are an update's: the program as machines get it, in place of the one that was there.
     for each in walled.all:
-        each.stop()
-        each.program = [shipped(each), "mesh"]
-        each.start()
+        each.upgrade()
     before, (stream,) = len(talk.answered), streams(laptop)
     talk.go(5)
     assert len(talk.answered) > before + 100

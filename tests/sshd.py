@@ -7,6 +7,7 @@ import getpass
 import shutil
 import socket
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,14 +76,13 @@ def serving(
     with (folder / f"{name}.log").open("wb") as log:
         server = subprocess.Popen([SSHD, "-D", "-e", "-f", str(config)], stderr=log)
     try:
-        with socket.socket() as probe:
-            for _ in range(500):
-                if probe.connect_ex((address, port)) == 0:
-                    break
-                server.poll()
-                if server.returncode is not None:
-                    pytest.fail((folder / f"{name}.log").read_text())
-                subprocess.run(["sleep", "0.02"], check=True)
+        for _ in range(500):
+            with contextlib.suppress(ConnectionRefusedError):
+                socket.create_connection((address, port)).close()
+                break
+            if server.poll() is not None:
+                pytest.fail((folder / f"{name}.log").read_text())
+            time.sleep(0.02)
         yield Sshd(port=port, key=public)
     finally:
         server.terminate()

@@ -108,11 +108,6 @@ class Switch:
         box.space.run(f"ip addr add {address}/24 dev {uplink}")
         return address
 
-    def renumber(self, box: Box, uplink: str) -> str:
-        """Give a machine another address, as a DHCP server that forgot it does."""
-        box.space.run(f"ip -4 addr flush dev {uplink}")
-        return self._attach(box, uplink, self._plugged[box.name, uplink])
-
     def isolate(self) -> None:
         """Let no machine that is plugged in now reach another, as Wi-Fi for guests does."""
         for port in self._plugged.values():
@@ -214,15 +209,21 @@ class Internet:
 
         Machines that are plugged in from then on have an address each.
         """
-        number = self._homes[home.space.name]
-        home.six, far = f"2001:db8:{number:x}:", f"2001:db8:f{number:x}:"
-        for each in (self.space, home.space):
-            each.run("sysctl -qw net.ipv6.conf.all.forwarding=1")
-        self.space.run(f"ip -6 addr add {far}:1/64 dev to{number}")
-        self.space.run(f"ip -6 route add {home.six}:/64 via {far}:2")
-        home.space.run(f"ip -6 addr add {far}:2/64 dev wan")
-        home.space.run(f"ip -6 route add default via {far}:1")
+        home.six = f"2001:db8:{self._homes[home.space.name]:x}:"
+        home.space.run("sysctl -qw net.ipv6.conf.all.forwarding=1")
+        far = self.six_at(home.space, "wan")
+        self.space.run(f"ip -6 route add {home.six}:/64 via {far}")
         home.space.run(f"ip -6 addr add {home.six}:1/64 dev lan")
+
+    def six_at(self, space: Space, uplink: str = "eth0") -> str:
+        """Give a router or a server an address by IPv6 as well."""
+        number = self._homes[space.name]
+        network = f"2001:db8:f{number:x}:"
+        self.space.run("sysctl -qw net.ipv6.conf.all.forwarding=1")
+        self.space.run(f"ip -6 addr add {network}:1/64 dev to{number}")
+        space.run(f"ip -6 addr add {network}:2/64 dev {uplink}")
+        space.run(f"ip -6 route add default via {network}:1")
+        return f"{network}:2"
 
     def remove(self) -> None:
         self.space.remove()

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.lab.agents import Transfer, lives, meet
+from tests.lab.leases import leases
 from tests.lab.links import until
+from tests.lab.login import login
 from tests.lab.paths import goes_on, know_server, reach, settles
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.lab.agents import Box
     from tests.lab.internet import Home, Town
 
@@ -55,7 +59,7 @@ def test_a_bare_switch_gives_nobody_an_address(town: Town) -> None:
     talk.close()
 
 
-def test_an_address_changes_under_an_open_session(town: Town) -> None:
+def test_dhcp_gives_another_address_under_open_sessions(town: Town, tmp_path: Path) -> None:
     """On the LAN and at home with somebody outside; the other's home has the same network."""
     vps, desk, laptop, far = boxes = town.boxes("vps", "desk", "laptop", "far")
     addresses = {"vps": town.internet.plug(vps)}
@@ -64,26 +68,29 @@ def test_an_address_changes_under_an_open_session(town: Town) -> None:
         home.plug(each)
         each.space.run("ip -6 addr flush dev eth0")  # or the LAN does not notice
     town.home().plug(far)
-    meet(boxes, addresses)
-    know_server(desk, laptop, far)
-    talks = reach(laptop, desk), reach(far, laptop)
-    settles(talks[0], kind="lan", family=4)
-    settles(talks[1], kind="internet")
-    sessions = [
-        Transfer(one, laptop, 22 + n, every=0.05, size=500) for n, one in enumerate((desk, far))
-    ]
-    for session in sessions:
-        session.moves()
-    home.renumber(laptop, "eth0")
-    for session in sessions:
-        session.moves(AGAIN)
-    settles(talks[0], kind="lan", family=4)
-    settles(talks[1], kind="internet")
-    for session in sessions:
-        session.moves(AGAIN)
-        session.end()
-    for talk in talks:
-        talk.close()
+    with leases(home, laptop, "eth0", tmp_path) as dhcp:
+        meet(boxes, addresses)
+        know_server(desk, laptop, far)
+        talks = reach(laptop, desk), reach(far, laptop)
+        settles(talks[0], kind="lan", family=4)
+        settles(talks[1], kind="internet")
+        copy = Transfer(desk, laptop, 873, every=0.05, size=500)
+        with login(far, laptop) as session:
+            session.answers()
+            copy.moves()
+            before = dhcp.address()
+            dhcp.serve(70)
+            dhcp.renew()
+            until(lambda: dhcp.address() not in {"", before})
+            session.answers(AGAIN)
+            copy.moves(AGAIN)
+            settles(talks[0], kind="lan", family=4)
+            settles(talks[1], kind="internet")
+            session.answers(AGAIN)
+            copy.moves(AGAIN)
+        copy.end()
+        for talk in talks:
+            talk.close()
 
 
 def test_guests_who_are_kept_apart_go_by_the_router_or_a_server(town: Town) -> None:

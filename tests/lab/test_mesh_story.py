@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.lab.agents import Talk, Transfer, lives, meet
 from tests.lab.links import until
+from tests.lab.login import login
+from tests.lab.paths import goes_on, reach
 
 if TYPE_CHECKING:
     from tests.lab.agents import Box
@@ -44,16 +46,16 @@ def test_on_a_lan_without_internet_or_admin_they_talk_also_after_a_reboot(town: 
         lan.plug(each)
     meet(boxes)
     until(lambda: desk.links("nas") and nas.links("desk"), 60)
-    assert talks(desk, nas)
+    talk_on(desk, nas)
     admin.stop()
     desk.reboot()
     nas.reboot()
     until(lambda: desk.links("nas") and nas.links("desk"), 60)
-    assert talks(desk, nas)
+    talk_on(desk, nas)
     assert lives(nas, desk)["kind"] == "lan"
 
 
-def test_a_laptop_goes_to_a_cafe_and_back_under_open_sessions(town: Town) -> None:
+def test_a_laptop_goes_to_a_cafe_and_back_under_an_ssh_session_and_a_transfer(town: Town) -> None:
     vps, desk, laptop = boxes = town.boxes("vps", "desk", "laptop")
     addresses = {"vps": town.internet.plug(vps)}
     home, cafe = town.home(), town.home()
@@ -61,28 +63,30 @@ def test_a_laptop_goes_to_a_cafe_and_back_under_open_sessions(town: Town) -> Non
     home.plug(laptop, "wlan0")
     meet(boxes, addresses)
     until(lambda: laptop.links("desk") >= 2, 60)
-    assert talks(laptop, desk)
+    talk_on(laptop, desk)
     until(lambda: lives(laptop, desk)["kind"] == "lan")
-    session = Transfer(laptop, desk, 22, every=0.1, size=64)
     copy = Transfer(laptop, desk, 873, every=0.02, size=20_000)
-    for each in (session, copy):
-        each.moves()
+    with login(laptop, desk) as session:
+        session.answers()
+        copy.moves()
 
-    home.move(laptop, "wlan0", cafe)
-    until(lambda: lives(laptop, desk)["kind"] == "internet", 60)
-    for each in (session, copy):
-        each.moves()
+        home.move(laptop, "wlan0", cafe)
+        until(lambda: lives(laptop, desk)["kind"] == "internet", 60)
+        session.answers()
+        copy.moves()
 
-    cafe.move(laptop, "wlan0", home)
-    for each in (session, copy):
-        each.moves()
-    until(lambda: lives(laptop, desk)["kind"] == "lan", 60)
-    for each in (session, copy):
-        each.moves()
-        each.end()
+        cafe.move(laptop, "wlan0", home)
+        session.answers()
+        copy.moves()
+        until(lambda: lives(laptop, desk)["kind"] == "lan", 60)
+        session.answers()
+        copy.moves()
+    copy.end()
 
 
-def test_an_agent_is_killed_and_started_anew_and_no_packet_is_lost(town: Town) -> None:
+def test_an_agent_is_killed_and_replaced_by_the_next_version_and_no_packet_is_lost(
+    town: Town,
+) -> None:
     vps, desk, laptop = boxes = town.boxes("vps", "desk", "laptop")
     addresses = {"vps": town.internet.plug(vps)}
     home = town.home()
@@ -91,14 +95,14 @@ def test_an_agent_is_killed_and_started_anew_and_no_packet_is_lost(town: Town) -
     meet(boxes, addresses)
     until(lambda: laptop.links("desk") >= 2, 60)
     for other in (desk, vps):
-        assert talks(laptop, other)
+        talk_on(laptop, other)
     talks_on = [Talk(laptop, desk), Talk(laptop, vps)]
     for each in talks_on:
         each.go(0.5)
     laptop.stop()
     for each in talks_on:
         each.go(1)
-    laptop.start()
+    laptop.upgrade()
     for _ in range(6):
         for each in talks_on:
             each.go(0.5)
@@ -115,7 +119,7 @@ def test_a_stolen_name_with_its_own_key_gets_nothing(town: Town) -> None:
         lan.plug(each)
     chart = meet([desk, nas])
     until(lambda: desk.links("nas"), 60)
-    assert talks(desk, nas)
+    talk_on(desk, nas)
     thief.give(chart)
     thief.start()
     until(thief.socket.exists)
@@ -129,19 +133,14 @@ def test_a_stolen_name_with_its_own_key_gets_nothing(town: Town) -> None:
     assert thief.ask()["name"] is None
     assert thief.ask()["peers"] == {}
     assert desk.ask()["peers"].keys() == {"nas"}
-    assert talks(desk, nas)
+    talk_on(desk, nas)
 
 
-def talks(one: Box, other: Box) -> bool:
+def talk_on(one: Box, other: Box) -> None:
     """Wait until two machines talk, and see that they go on."""
-    talk = Talk(one, other)
-    begun = time.monotonic()
-    while not talk.answered and time.monotonic() < begun + 30:
-        talk.go(0.2)
-    before = len(talk.answered)
-    talk.go(1)
+    talk = reach(one, other)
+    goes_on(talk)
     talk.close()
-    return len(talk.answered) > before + 25
 
 
 def link_local(box: Box) -> str:

@@ -28,6 +28,7 @@ MOMENTS = {
 CUTS = 75
 """Moments at which the disk is looked at; an update flushes some forty times."""
 SEED = 1
+CLOCKS = ("2025-11-02T03:04:05", "2027-12-02T03:04:05")
 STATE = "var/lib/clan"
 ISSUE = "/etc/issue"
 ADMINS = "root/.ssh/authorized_keys"
@@ -179,20 +180,24 @@ def test_power_is_cut(box: Box, moment: str) -> None:
     assert found["state"] == ("up to date" if box.text() == new else "behind")
 
 
-@pytest.mark.parametrize("clock", ["2025-11-02T03:04:05", "2027-12-02T03:04:05"])
-def test_the_clock_is_a_year_off(box: Box, clock: str) -> None:
+def test_the_clock_is_a_year_off(box: Box) -> None:
     """It is updated and confirmed as ever; what is not confirmed goes back when it is due."""
     box.cut_power()
-    box.boot(clock)
-    # systemd raises a clock that is older than itself.
-    assert box.ssh(f"date -s {clock}").returncode == 0
-    assert box.ssh("date +%Y").stdout.strip() == clock[:4]
-    new = f"in-{clock[:4]}"
+    box.boot(CLOCKS[0])
+    for clock in CLOCKS:
+        # Also where it booted so: systemd raises a clock that is older than itself.
+        assert box.ssh(f"date -s {clock}").returncode == 0
+        assert box.ssh("date +%Y").stdout.strip() == clock[:4]
+        updates_at(box, f"in-{clock[:4]}")
+
+
+def updates_at(box: Box, new: str) -> None:
+    """Update it at whatever time it has, and set its clock right while it waits to be confirmed."""
     box.wants(wish(new))
     (outcome,) = box.clan("machines", "update", NAME)
     assert outcome["state"] == "updated", outcome
     assert box.settles()["state"] == "up to date"
-    # The clock is set right while the admin's computer has died and the machine waits.
+    # The admin's computer has died.
     box.wants(wish("never-confirmed"))
     with box.watch("grep -q waiting /run/clan/activation.json") as come:
         update = box.begin("machines", "update", NAME, "--confirm-timeout", "25")

@@ -55,13 +55,29 @@ notify_interval=600
 allow 1024-65535 0.0.0.0/0 1024-65535
 deny 0-65535 0.0.0.0/0 0-65535
 """
+NO_PCP = """
+table inet no_pcp {
+    chain input {
+        type filter hook input priority -10;
+        udp dport 5351 @th,64,8 2 drop
+    }
+}
+"""
+"""What PCP's requests begin with, and not NAT-PMP's: miniupnpd itself knows both or none."""
 
 
 class Gateway:
     """A home's miniupnpd: PCP and NAT-PMP, or UPnP, or all of it; `old` is UPnP's version 1."""
 
     def __init__(
-        self, home: Home, folder: Path, *, natpmp: bool = True, upnp: bool = True, old: bool = False
+        self,
+        home: Home,
+        folder: Path,
+        *,
+        pcp: bool = True,
+        natpmp: bool = True,
+        upnp: bool = True,
+        old: bool = False,
     ) -> None:
         self.space = home.space
         self._folder = folder
@@ -70,7 +86,8 @@ class Gateway:
         words = {key: "yes" if value else "no" for key, value in said.items()}
         (folder / "conf").write_text(SAID.format(folder=folder, **words))
         with self.space.inside():
-            subprocess.run(["nft", "-f", "-"], input=RULES.encode(), check=True)
+            rules = RULES if pcp else RULES + NO_PCP
+            subprocess.run(["nft", "-f", "-"], input=rules.encode(), check=True)
         self.start()
 
     def start(self) -> None:

@@ -29,6 +29,15 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.lab
 
 CONTACT = 3.0
+DEAF = """
+table ip deaf {
+    chain input {
+        type filter hook input priority -10;
+        udp dport 5351 drop
+    }
+}
+"""
+"""What keeps a router from hearing what it is asked by IPv4."""
 
 
 @contextlib.contextmanager
@@ -70,9 +79,13 @@ def story(town: Town, tmp_path: Path) -> Iterator[Story]:
         made.gateway.remove()
 
 
-def mapped(box: Box) -> str:
-    """Return where an agent's one interface for the internet is led to from."""
-    (found,) = [each for each in box.ask()["interfaces"] if each["kind"] == "internet"]
+def mapped(box: Box, family: int = 4) -> str:
+    """Return where an agent's one interface for the internet of a version is led to from."""
+    (found,) = [
+        each
+        for each in box.ask()["interfaces"]
+        if (each["kind"], each["family"]) == ("internet", family)
+    ]
     return str(found["mapped"] or "")
 
 
@@ -107,6 +120,62 @@ def test_one_whose_router_lets_others_in_is_reached_from_behind_any_other(story:
         until(lambda: verified(desk), 60)
         path = direct(laptop, desk)
         assert path["endpoint"] == mapped(desk)
+
+
+def test_one_word_that_a_router_knows_is_enough(town: Town, tmp_path: Path) -> None:
+    """At home one knows UPnP and nothing else; at the other, NAT-PMP."""
+    vps, desk, laptop = boxes = town.boxes("vps", "desk", "laptop")
+    addresses = {"vps": town.internet.plug(vps)}
+    homes = [town.home("random"), town.home("random")]
+    for home, each in zip(homes, (desk, laptop), strict=True):
+        home.plug(each)
+    with contextlib.ExitStack() as stack:
+        upnp = Gateway(homes[0], tmp_path / "upnp", natpmp=False)
+        stack.callback(upnp.remove)
+        natpmp = Gateway(homes[1], tmp_path / "natpmp", pcp=False, upnp=False)
+        stack.callback(natpmp.remove)
+        meet(boxes, addresses)
+        for each in (desk, laptop):
+            stack.enter_context(beside(each, "doors"))
+        comes_in(desk, homes[0], "UPnP")
+        comes_in(laptop, homes[1], "NAT-PMP")
+        assert port_of(mapped(desk)) in upnp.open()
+        assert port_of(mapped(laptop)) in natpmp.open()
+
+
+def comes_in(box: Box, home: Home, by: str) -> None:
+    """See that a machine's router leads to it as it was asked to in this way, and it is true."""
+    until(lambda: mapped(box), 60)
+    assert mapped(box).partition(":")[0] == home.address
+    assert f"by {by}\n" in (box.folder / "doors").read_text()
+    until(lambda: verified(box), 60)
+
+
+def test_one_whose_router_opens_nothing_but_its_firewall_of_ipv6_relays_by_that(
+    town: Town, tmp_path: Path
+) -> None:
+    vps, desk = boxes = town.boxes("vps", "desk")
+    addresses = {"vps": town.internet.plug(vps)}
+    home = town.home("random")
+    town.internet.six(home)
+    vps.space.run("ip -6 addr add 2001:db8:e::2/64 dev eth0")
+    vps.space.run("ip -6 route add default via 2001:db8:e::1 dev eth0")
+    town.internet.space.run("ip -6 addr add 2001:db8:e::1/64 dev to1")
+    home.plug(desk)
+    home.rules(DEAF)
+    gateway = Gateway(home, tmp_path / "router", upnp=False)
+    try:
+        meet(boxes, addresses)
+        until(lambda: desk.alive("vps"), 60)
+        assert offers(desk) == ()
+        with beside(desk, "doors"):
+            until(lambda: mapped(desk, 6), 60)
+            assert mapped(desk) == ""
+            until(lambda: verified(desk), 60)
+            (offered,) = until(lambda: offers(desk), 90)
+            assert (offered.host, offered.seats) == (f"{home.six}:2", FEW)
+    finally:
+        gateway.remove()
 
 
 def test_one_whose_router_lets_others_in_relays_for_them_and_no_server_has_to(

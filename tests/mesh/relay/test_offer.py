@@ -113,6 +113,22 @@ def test_an_address_is_reached_where_both_ends_of_the_range_are() -> None:
     assert offer.reached(state, 2.0) == [first]
 
 
+def test_what_a_router_opened_at_an_address_of_its_own_is_all_that_is_tried_there() -> None:
+    opened = Endpoint(host="2001:db8::2", port=23600)
+    other, _ = offer.candidates(["203.0.113.2"])
+    tried = offer.candidates([other.host, opened.host], [opened])
+    assert [each for each in tried if each.host == opened.host] == [opened]
+    assert other in tried
+    # What was tried in vain until it was opened is not put off.
+    state = offer.settle(State(), offer.candidates([opened.host, other.host]))
+    for _ in range(8):
+        state, _ = ask(state, max(0.0, state.due))
+    now = max(each.asked for each in state.places.values())
+    state = offer.settle(state, tried)
+    assert state.places[opened].due < now
+    assert state.places[other].tries > 0
+
+
 def test_who_waits_for_it_has_it_tried_at_once_by_several_and_what_arrived_counts_on() -> None:
     state, nonce = asked()
     state = offer.arrive(state, nonce, "198.51.100.7", LAN, 1.0)

@@ -166,7 +166,8 @@ class Signals:
         ways = [link for name in wish.kept if name in pairs and (link := way(pairs[name], now))]
         if ways:
             for endpoint, number in self._outside.knocks(now):
-                self._send(ways[0], Knock(endpoint=endpoint, number=number))
+                for each in ways:  # one of them may not have the version of IP that leads there
+                    self._send(each, Knock(endpoint=endpoint, number=number))
         for peer, call in list(self._calls.items()):
             if call.again[0] > now:
                 continue

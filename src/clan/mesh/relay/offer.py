@@ -77,13 +77,27 @@ class State:
 
 
 def settle(state: State, candidates: Iterable[Endpoint]) -> State:
-    """Have just these places, those of a few addresses."""
+    """Have just these places, those of a few addresses.
+
+    Where a router has come to lead to another part of an address's ports, all begins anew there.
+    """
     all_ = tuple(dict.fromkeys(candidates))
     hosts = tuple(dict.fromkeys(each.host for each in all_))[:MOST]
     wanted = [each for each in all_ if each.host in hosts]
     if list(state.places) == wanted:
         return state
-    return State(places={each: state.places.get(each, Place()) for each in wanted})
+    ports = [_ports(state.places), _ports(wanted)]
+    same = {host for host in hosts if ports[0].get(host) == ports[1][host]}
+    return State(
+        places={each: state.places[each] if each.host in same else Place() for each in wanted}
+    )
+
+
+def _ports(places: Iterable[Endpoint]) -> dict[str, set[int]]:
+    found: dict[str, set[int]] = {}
+    for each in places:
+        found.setdefault(each.host, set()).add(each.port)
+    return found
 
 
 def ask(
@@ -146,6 +160,11 @@ def reached(state: State, now: float) -> list[Endpoint]:
 
 
 def candidates(addresses: Iterable[str], mapped: Iterable[Endpoint] = ()) -> list[Endpoint]:
-    """Return the places to try: where routers lead to it, and both ends at addresses of its own."""
-    ends = PORTS[0], PORTS[-1]
-    return [*mapped, *(Endpoint(host=each, port=port) for each in addresses for port in ends)]
+    """Return the places to try: where routers lead to it, and both ends at addresses of its own.
+
+    By IPv6 that can be the same address: then no more of its ports than the router opened.
+    """
+    mapped, ends = tuple(mapped), (PORTS[0], PORTS[-1])
+    led = {each.host for each in mapped}
+    own = [each for each in addresses if each not in led]
+    return [*mapped, *(Endpoint(host=each, port=port) for each in own for port in ends)]

@@ -1,4 +1,4 @@
-"""Another network beside the mesh: real Yggdrasil in the machines' namespaces, each a service."""
+"""Other networks beside the mesh: real Yggdrasil and tinc in the machines' namespaces, services."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,24 @@ import pytest
 from tests.lab.links import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from tests.lab.agents import Box
 
 TUNNEL = "ygg0"
 PORT = 9001
+TINC, TINC_PORT = "tinc0", 655
+_TINC_CONF = """\
+Name = {name}
+Interface = {tunnel}
+AddressFamily = ipv4
+{others}
+"""
+_TINC_UP = """\
+#!/bin/sh
+ip addr add {address}/24 dev {tunnel}
+ip link set {tunnel} up
+"""
 _NUMBERS = itertools.count()
 
 
@@ -44,21 +57,63 @@ def yggdrasil(box: Box, peers: Sequence[str]) -> Iterator[Path]:
         "IfName": TUNNEL,
     }
     (folder / "conf").write_text(json.dumps(conf))
+    with _running(box, [program, "-useconffile", str(folder / "conf")], folder / "log"):
+        until(lambda: _has(box, TUNNEL))
+        yield folder / "socket"
+
+
+@contextlib.contextmanager
+def tinc(boxes: Sequence[Box], addresses: Mapping[str, str]) -> Iterator[None]:
+    """Run it on machines that are found at these addresses: all in 10.98.0.0/24, by IPv4 alone."""
+    program = shutil.which("tincd")
+    if program is None:
+        pytest.skip("tinc is not installed (scripts/setup does that)")
+    hosts = {each: f"10.98.0.{number}" for number, each in enumerate(boxes, 1)}
+    for box, host in hosts.items():
+        folder = box.folder / "tinc"
+        (folder / "hosts").mkdir(parents=True)
+        others = [f"ConnectTo = {each.name}" for each in boxes if each is not box]
+        conf = _TINC_CONF.format(name=box.name, tunnel=TINC, others="\n".join(others))
+        (folder / "tinc.conf").write_text(conf)
+        (folder / "tinc-up").write_text(_TINC_UP.format(address=host, tunnel=TINC))
+        (folder / "tinc-up").chmod(0o755)
+        place = f"Address = {addresses[box.name]} {TINC_PORT}\nSubnet = {host}/32\n"
+        (folder / "hosts" / box.name).write_text(place)
+        words = [program, f"--config={folder}", "--generate-keys=2048"]
+        subprocess.run(words, stdin=subprocess.DEVNULL, check=True, capture_output=True)
+    with contextlib.ExitStack() as stack:
+        for box in boxes:
+            folder = box.folder / "tinc"
+            for each in boxes:
+                told = (each.folder / "tinc/hosts" / each.name).read_text()
+                (folder / "hosts" / each.name).write_text(told)
+            words = [program, f"--config={folder}", f"--pidfile={folder}/pid", "--no-detach"]
+            stack.enter_context(_running(box, words, folder / "log"))
+        for box in boxes:
+            until(partial(_has, box, TINC))
+        yield
+
+
+@contextlib.contextmanager
+def _running(box: Box, words: Sequence[str], log: Path) -> Iterator[None]:
+    """Run a daemon on a machine, in a control group of its own, until SIGTERM."""
     group = _groups() / f"clan-lab-{os.getpid()}-{next(_NUMBERS)}"
     group.mkdir()
     enter = f'echo 0 > {group}/cgroup.procs && exec "$@"'
     inside = ["nsenter", f"--net=/run/netns/{box.space.name}", "sh", "-c", enter, "sh"]
-    with (folder / "log").open("ab") as log:
-        run = subprocess.Popen(
-            [*inside, program, "-useconffile", folder / "conf"], stdout=log, stderr=log
-        )
+    with log.open("ab") as file:
+        run = subprocess.Popen([*inside, *words], stdout=file, stderr=file)
     try:
-        until(lambda: any(TUNNEL in each for each in box.space.run("ip -6 -o addr").splitlines()))
-        yield folder / "socket"
+        yield
     finally:
         run.terminate()
         run.wait(20)
         group.rmdir()
+
+
+def _has(box: Box, tunnel: str) -> bool:
+    """Whether a machine has an address of a tunnel's."""
+    return any(tunnel in each for each in box.space.run("ip -o addr").splitlines())
 
 
 def peered(socket: Path) -> list[str]:

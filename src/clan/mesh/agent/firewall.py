@@ -12,6 +12,8 @@ ours. Which interfaces, ports and peers there are is not decided here.
               Where there is no other interface that it could lead by, they get none.
     output    what WireGuard sends for the mesh goes to no clan address: no mesh inside the mesh.
               Nor does what other networks' tunnels are made of, which the mesh may go by.
+              What else is for a clan address leaves by the mesh or not at all, whatever routes a
+              LAN hands out, and whatever interface a program asks for.
     input     A peer's first packet after some seconds without one, in either direction, is
               reported: so one knows who talks, and nothing is read while packets flow. What relays
               and members tell each other by the mesh does not count: nobody talks.
@@ -70,9 +72,9 @@ class Guard:
 
     `prefix` holds the clan's addresses and `alias` those of IPv4, if there are any; `interfaces`
     are the mesh's. `peers` are those whose packets are to be reported, by their addresses. `ways`
-    holds the addresses of ways over several members, and `over` is the interface whose datagrams
-    go there. `carriers` send what other networks' tunnels are made of. `relayed` are the ports at
-    which relays answer.
+    holds the addresses of ways over several members, and `over` are the interfaces whose datagrams
+    go there: one, or two while its key is replaced. `carriers` send what other networks' tunnels
+    are made of. `relayed` are the ports at which relays answer.
     """
 
     prefix: IPv6Network
@@ -81,7 +83,7 @@ class Guard:
     entries: tuple[Entry, ...] = ()
     peers: tuple[IPv4Address | IPv6Address, ...] = ()
     ways: IPv6Network | None = None
-    over: Entry | None = None
+    over: tuple[Entry, ...] = ()
     carriers: tuple[Carrier, ...] = ()
     relayed: tuple[int, ...] = ()
 
@@ -109,11 +111,13 @@ def ruleset(guard: Guard) -> str:
     ]
     go, come = _over_members(guard)
     none = [f"{family} daddr {network} drop" for family, network in ranges]
+    ways_out = ", ".join(f'"{name}"' for name in ("lo", *guard.interfaces))
+    astray = f"oifname != {{ {ways_out} }} jump astray"
     carried = [f"{_sent_by(each)} {drop}" for each in guard.carriers for drop in none]
     told = f"ip6 daddr {guard.prefix} udp dport {PORT} accept"
     sent = [*_heard("daddr", families), told, *_unheard("daddr", families, "sent")]
     came = [*_heard("saddr", families), told, *_unheard("saddr", families, "came")]
-    output = [f"meta mark {guard.over.mark:#x} goto outer"] if guard.over else []
+    output = [f"meta mark {each.mark:#x} goto outer" for each in guard.over]
     output += [f"{near} jump outbound" for near in _near(ranges, "daddr")]
     forward = [f"iifname {{ {own} }} goto onward", f"oifname {{ {own} }} drop"] if own else []
     onward = [f"oifname != {{ {own} }} drop", *sent] if own else []
@@ -129,7 +133,8 @@ def ruleset(guard: Guard) -> str:
             *_chain("inbound", [*come, *came]),
             *_chain("bound", [*inside, *foreign]),
             *_chain("outer", [*go, *none]),
-            *_chain("outbound", [f"{_OURS} goto outer", *carried, *sent]),
+            *_chain("astray", none),
+            *_chain("outbound", [f"{_OURS} goto outer", astray, *carried, *sent]),
             *_chain("onward", onward),
             *_hooked("raw", "prerouting priority -310", raw),
             *_hooked("output", "output priority -310", output),
@@ -171,14 +176,14 @@ def _sent_by(carrier: Carrier) -> str:
 
 
 def _over_members(guard: Guard) -> tuple[list[str], list[str]]:
-    """Return what may go out and come in by ways over members: one WireGuard's datagrams."""
+    """Return what may go out and come in by ways over members: our WireGuard's datagrams."""
     go, come = [], []
     if guard.ways is not None:
         near = f"@nh,{_AT['ip6', 'daddr']},32 {_number(guard.ways, 4)}"
-        if guard.over is not None:
-            go.append(f"meta mark {guard.over.mark:#x} ip6 daddr {guard.ways} accept")
-            go.append(f"meta mark {guard.over.mark:#x} drop")
-            come.append(f"{near} ip6 daddr {guard.ways} udp dport {guard.over.port} accept")
+        for each in guard.over:
+            go.append(f"meta mark {each.mark:#x} ip6 daddr {guard.ways} accept")
+            go.append(f"meta mark {each.mark:#x} drop")
+            come.append(f"{near} ip6 daddr {guard.ways} udp dport {each.port} accept")
         come.append(f"{near} ip6 daddr {guard.ways} drop")
     return go, come
 

@@ -109,17 +109,14 @@ class Ground:
                 if each.own.slot.kind is not Kind.TLS
             ),
             ways=labels.prefix(self._prefix),
-            over=next(
-                (
-                    Entry(
-                        uplink=each.own.interface,
-                        port=each.own.port,
-                        mark=marks.mark(each.own.number),
-                    )
-                    for each in interfaces
-                    if not each.uplink.index
-                ),
-                None,
+            over=tuple(
+                Entry(
+                    uplink=each.own.interface,
+                    port=each.own.port,
+                    mark=marks.mark(each.own.number),
+                )
+                for each in sorted(interfaces, key=lambda each: each.own.number)
+                if not each.uplink.index
             ),
             carriers=carriers,
             relayed=tuple(sorted(e.own.port for e in interfaces if e.own.slot.kind is Kind.RELAY)),

@@ -13,6 +13,7 @@ from clan.mesh.exchange import Traffic
 if TYPE_CHECKING:
     from clan.mesh.agent.diary import Diary
     from clan.mesh.agent.knowledge import Knowledge
+    from clan.mesh.agent.relayed import Relayed
     from clan.mesh.agent.report import Scene
 
 USUAL = 200
@@ -24,15 +25,13 @@ class Asked(Protocol):
 
     known: Knowledge
     diary: Diary
+    relayed: Relayed
 
     def scene(self) -> Scene:
         """Return all that there is to see now. Raises OSError."""
 
     def want(self, event: Traffic) -> None:
         """Have a peer looked for at once, as its traffic would."""
-
-    def try_from_outside(self) -> int:
-        """Have members try at once whether they reach it as a relay; return how often they will."""
 
 
 def answer(agent: Asked, question: dict[str, Any]) -> dict[str, Any]:
@@ -63,7 +62,7 @@ def _answer(agent: Asked, question: dict[str, Any]) -> dict[str, Any]:
             mine = agent.known.own_record
             return {"record": base64_of(mine.raw) if mine else None}
         case "outside":
-            return {"tries": agent.try_from_outside()}
+            return {"tries": agent.relayed.hurry()}
         case "reload":
             agent.known.reload()  # the agent's turn does what follows
             return {}

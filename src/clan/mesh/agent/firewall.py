@@ -48,11 +48,13 @@ QUIET = 5
 OPENED = Path("/var/lib/clan/mesh/opened.json")
 """What was opened in others' firewalls for the mesh."""
 
-_NEW_TABLE, _DELETE_TABLE, _TABLE_NAME = 10 << 8, 10 << 8 | 2, 1
+_NEW_TABLE, _DELETE_TABLE, _NEW_CHAIN, _TABLE_NAME = 10 << 8, 10 << 8 | 2, 10 << 8 | 3, 1
 _GROUP_OF_EVENTS = 7
 _OURS = f"meta mark & {marks.MASK:#x} == {marks.FIRST:#x}"
 _AT = {("ip6", "saddr"): 64, ("ip6", "daddr"): 192, ("ip", "saddr"): 96, ("ip", "daddr"): 128}
 """Bits of a header before its addresses (RFC 8200, section 3; RFC 791, section 3.1)."""
+_OWN = b"clan"
+"""How the names of our tables begin, and a generation's."""
 _HEAD = 4
 """Bytes of struct nfgenmsg (linux/netfilter/nfnetlink.h)."""
 
@@ -233,11 +235,13 @@ def let_in(ports: Iterable[tuple[str, int, str]], *, record: Path = OPENED) -> N
 class Watch:
     """Says when one of `tables` was taken away: `nft flush ruleset` takes everyone's.
 
+    `others_came` says whether somebody else made chains: it may be a firewall that begins to rule.
     Raises OSError where the kernel has no nftables.
     """
 
     def __init__(self, *tables: str) -> None:
         self._tables = [each.encode() for each in tables or (TABLE,)]
+        self._others_came = False
         self._netlink = Netlink(netlink.NETFILTER, [_GROUP_OF_EVENTS])
 
     def fileno(self) -> int:
@@ -255,13 +259,20 @@ class Watch:
         """
         gone = set()
         for message in self._netlink.events():
-            if message.kind in {_NEW_TABLE, _DELETE_TABLE}:
+            if message.kind in {_NEW_TABLE, _DELETE_TABLE, _NEW_CHAIN}:
                 name = attributes(message.body[_HEAD:]).get(_TABLE_NAME, b"").rstrip(b"\0")
-                if name in self._tables and message.kind == _DELETE_TABLE:
+                if message.kind == _NEW_CHAIN:
+                    self._others_came |= not name.startswith(_OWN)
+                elif name in self._tables and message.kind == _DELETE_TABLE:
                     gone.add(name)
                 else:
                     gone.discard(name)
         return bool(gone)
+
+    def others_came(self) -> bool:
+        """Whether `gone` has seen that since the last call."""
+        came, self._others_came = self._others_came, False
+        return came
 
 
 def is_there() -> bool:

@@ -20,10 +20,10 @@ from clan.mesh.link import Kind
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from ipaddress import IPv6Network
-    from pathlib import Path
 
     from clan.mesh.agent.interfaces import Interface
     from clan.mesh.agent.kernel import Kernel
+    from clan.mesh.agent.opening import Opening
     from clan.mesh.agent.uplinks import Attachment, Carrier
     from clan.mesh.desire import Member, Wish
 
@@ -37,12 +37,12 @@ class Way:
 
 
 class Ground:
-    """This machine's; `opened` is where what was opened in others' firewalls is written down."""
+    """This machine's; `opening` has others' firewalls let it in."""
 
-    def __init__(self, kernel: Kernel, prefix: IPv6Network, opened: Path) -> None:
+    def __init__(self, kernel: Kernel, prefix: IPv6Network, opening: Opening) -> None:
         self._kernel = kernel
         self._prefix = prefix
-        self._opened = opened
+        self._opening = opening
         self._guard: Guard | None = None
         self._over: frozenset[int] = frozenset()
         self._ports: list[tuple[str, int, str]] | None = None
@@ -85,6 +85,10 @@ class Ground:
     def forget_guard(self) -> None:
         """Note that somebody took the firewall's table away."""
         self._guard = None
+
+    def forget_ports(self) -> None:
+        """Note that somebody else's firewall may rule that did not before."""
+        self._ports = None
 
     def _shield(
         self,
@@ -130,7 +134,7 @@ class Ground:
             self._guard = guard
         ports = sorted({*_outside(interfaces), *_inside(interfaces), *served})
         if ports != self._ports:
-            firewall.let_in(ports, record=self._opened)
+            self._opening.want(ports)
             self._ports = ports
 
     def _bound(self, interfaces: Iterable[Interface]) -> list[Interface]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from ipaddress import IPv6Network
 from typing import TYPE_CHECKING
 
-from clan.mesh.agent import firewall, marks
+from clan.mesh.agent import firewall
 from clan.mesh.agent.interfaces import Interfaces
 from clan.mesh.agent.kernel import Kernel
-from clan.mesh.agent.rtnetlink import MAIN
+from clan.mesh.agent.rtnetlink import ANY, PROTOCOL
 from clan.mesh.hops import forward, labels
 from clan.mesh.places import OPENED, RELAY_OPENED, RUN, STATE
 from clan.mesh.relay import host, table
@@ -39,9 +39,9 @@ def leave(
         Interfaces(kernel, b"", say).have((), ())
         there = kernel.interfaces()
         kernel.settle_rules(())
-        kernel.settle_routes((), table=MAIN)
-        for index in there:
-            kernel.settle_routes((), table=marks.table(index))
+        # Also those of uplinks that are gone.
+        for number in {each.table for each in kernel.routes(table=ANY, protocol=PROTOCOL)}:
+            kernel.settle_routes((), table=number)
         ways = [labels.prefix(each) for each in prefixes if isinstance(each, IPv6Network)]
         for each in kernel.addresses():
             is_loopback = each.index in there and there[each.index].loopback

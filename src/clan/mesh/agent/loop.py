@@ -1,7 +1,8 @@
 """The agent of a machine: it observes, has `step` decide, and carries out what is to be done.
 
-One process, one thread, no wait but for the next thing to happen. It may be killed at any moment:
-interfaces, addresses and routes stay as they are, and the next one takes them up.
+One thread, no wait but for the next thing to happen; only others' firewalls are asked by another.
+It may be killed at any moment: interfaces, addresses and routes stay as they are, and the next one
+takes them up.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ if TYPE_CHECKING:
 LOOK_EVERY = 0.05
 """Seconds between two looks at this machine's network, when one change follows another."""
 TRY_AGAIN = 5.0
-"""Seconds until something that could not be had is tried again."""
+"""Seconds until something that could not be had is tried again, and a new firewall is asked."""
 WISH_EVERY = 0.1
 """Seconds between two reactions to what is told of others."""
 
@@ -102,19 +103,20 @@ class Agent:
         self._outside = Outside(setting.line, self.known, self._here, say)
         self._signals = Signals(self.known, self._here, self._interfaces, self._outside, say)
         self._names = Names(self.known, self._here)
-        self._relayed = Relayed(
+        self.relayed = Relayed(
             setting, known, here, self._interfaces, say, names=self._names, outside=self._outside
         )
         self._guide = Guide(self.known, self._interfaces, say, transit=setting.transit)
         self._upkeep = Upkeep(
             setting,
             self._kernel,
+            say,
             known=self.known,
             here=self._here,
             interfaces=self._interfaces,
             nearby=self._nearby,
             signals=self._signals,
-            relayed=self._relayed,
+            relayed=self.relayed,
             guide=self._guide,
             names=self._names,
         )
@@ -141,7 +143,7 @@ class Agent:
     def close(self) -> None:
         """Let go of everything; what was made in the kernel stays."""
         own = (self._interfaces, self._nearby, self._gossip, self._outside, self._names)
-        rest = (self._events, self._watch, self._first, self._relayed, self._kernel)
+        rest = (self._events, self._watch, self._first, self.relayed, self._kernel)
         for each in (*own, self.diary, self._status, *rest):
             each.close()
 
@@ -179,8 +181,8 @@ class Agent:
     def _rest(self) -> None:
         """Note what to wait for, and until when: it stays so until somebody has something to do."""
         parts = (self._nearby, self._gossip, self._outside, self._names)
-        more = (self._signals, self._relayed, self._streams, self._sessions, self._renewal)
-        own = (self._events, self._watch, self._first, self._status, *self._relayed.sockets())
+        more = (self._signals, self.relayed, self._streams, self._sessions, self._renewal)
+        own = (self._events, self._watch, self._first, self._status, *self.relayed.sockets())
         self._parts_due = min(each.due() for each in (*parts, *more, self.known, self._guide))
         self._probers = frozenset(e.prober.fileno() for e in self._interfaces.up.values())
         readers = (*self._probers, *(each.fileno() for each in own))
@@ -206,6 +208,9 @@ class Agent:
                 self._look_soon(now)
             if self._watch.fileno() in readable and self._watch.gone():
                 self._forget_tables(now)
+            if self._watch.others_came():
+                self._upkeep.forget_ports()
+                self._look_soon(now + TRY_AGAIN)
         except OverrunError:
             self._forget_tables(now)
         if self._first.fileno() in readable:
@@ -220,7 +225,7 @@ class Agent:
     def _forget_tables(self, now: float) -> None:
         """Have the firewall's tables made anew: somebody took one away, or may have."""
         self._upkeep.forget_guard()
-        self._relayed.forget_table()
+        self.relayed.forget_table()
         self._look_soon(now)
 
     def _is_news(self) -> bool:
@@ -292,7 +297,7 @@ class Agent:
         self._gossip.turn(self._interfaces.up, readable, now)
         self._signals.turn(self._wish, self._state.pairs, now)
         self._guide.turn(self._wish, self._state.pairs, now)
-        self._deciding.observed += self._relayed.turn(readable, self._state.pairs, now)
+        self._deciding.observed += self.relayed.turn(readable, self._state.pairs, now)
         self._deciding.observed += self._renewal.turn(self._wish, self._state.pairs, now)
         if self._here.relayed != self.known.has_relays or self._here.outdated:
             self._look_soon(now)
@@ -323,7 +328,7 @@ class Agent:
 
     def _versions(self) -> tuple[object, ...]:
         """Return what changes with what is known of others; first, with the map."""
-        parts = (self.known, self._signals, self._relayed, self._guide, self._names)
+        parts = (self.known, self._signals, self.relayed, self._guide, self._names)
         return self.known.maps, *(each.version for each in parts)
 
     # What is to be done.
@@ -344,7 +349,7 @@ class Agent:
                 case SetRoute(peer=peer, link=link, mtu=mtu):
                     self._upkeep.lead(peer, link, mtu)
                 case SetEndpoint(link=link, endpoint=endpoint):
-                    self._relayed.look(link, endpoint, time.monotonic())
+                    self.relayed.look(link, endpoint, time.monotonic())
                 case SetKeepalive(link=link, every=every):
                     self._interfaces.hold(link, every)
                 case ReadCounters(link=link):
@@ -383,14 +388,10 @@ class Agent:
             has=self._gossip.has,
             why=self.diary.why,
             fault=self._last_fault,
-            offers=self._relayed.offers,
+            offers=self.relayed.offers,
             now=time.monotonic(),
         )
 
     def want(self, event: Traffic) -> None:
         """Have a peer looked for at once, as its traffic would."""
         self._deciding.observed.append(event)
-
-    def try_from_outside(self) -> int:
-        """Have members try at once whether they reach it as a relay; return how often they will."""
-        return self._relayed.hurry()

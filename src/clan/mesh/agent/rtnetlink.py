@@ -34,6 +34,8 @@ IpNetwork = IPv4Network | IPv6Network
 
 MAIN = 254
 """The table in which routes are looked up by themselves."""
+ANY = 0
+"""Stands for all tables, where one is asked for."""
 PROTOCOL = 193
 """Who made a route or rule: us. It is a number that nobody else is known to use (0xC1)."""
 METRIC = 1024

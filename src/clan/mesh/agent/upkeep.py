@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 from clan.mesh.agent import connections
 from clan.mesh.agent.ground import Ground, Way
+from clan.mesh.agent.opening import Opening
 from clan.mesh.desire import Known, Wish, desire
 from clan.mesh.exchange import Desired
 from clan.mesh.places import OPENED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from ipaddress import IPv4Address, IPv6Address
 
     from clan.mesh.agent.here import Here
@@ -41,6 +42,7 @@ class Upkeep:
         self,
         setting: Setting,
         kernel: Kernel,
+        say: Callable[[str], None],
         *,
         known: Knowledge,
         here: Here,
@@ -59,7 +61,7 @@ class Upkeep:
         self._relayed = relayed
         self._guide = guide
         self._names = names
-        self._ground = Ground(kernel, setting.prefix, setting.state / OPENED)
+        self._ground = Ground(kernel, setting.prefix, Opening(setting.state / OPENED, say))
         self._served = setting.tls.served if setting.tls else None
         self._certificate = b""
         if self._served is not None and not self._served.name:
@@ -142,6 +144,10 @@ class Upkeep:
         """Note that somebody took the firewall's tables away."""
         self._ground.forget_guard()
         self._guide.forget_passage()
+
+    def forget_ports(self) -> None:
+        """Note that somebody else's firewall may rule that did not before."""
+        self._ground.forget_ports()
 
 
 def _addresses(wish: Wish) -> set[IPv4Address | IPv6Address]:

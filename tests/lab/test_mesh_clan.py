@@ -2,36 +2,48 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import itertools
-import signal
-import subprocess
-import tarfile
+import json
+import re
 import xml.etree.ElementTree as ET
 from ipaddress import IPv6Network
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.lab.home import LAB, MACHINES, UNIT, Home, clan_file, until
+from tests.lab.ailments import (
+    ADMIN,
+    AILMENTS,
+    KILL_SWITCH,
+    NO_TUN,
+    REFUSES,
+    RESTARTS,
+    Ailment,
+    named,
+)
+from tests.lab.home import LAB, LEFT, MACHINES, UNIT, Home, clan_file, until
 
-import clan
 from clan.lab.cuts import Cut
-from clan.lab.place import at_admin
 from clan.mesh.hops import labels
 from clan.mesh.relay import table
+from clan.mesh.relay.ports import PORTS
+from clan.vars.store import HOST_KEY, Store
 
 if TYPE_CHECKING:
+    import subprocess
+
     from tests.lab.conftest import Labs
 
 pytestmark = pytest.mark.lab
 
+INSTALL = "apt-get -qq update && apt-get -qq -y install {} >/dev/null"
+
 
 @pytest.fixture(scope="module")
 def home(labs: Labs) -> Home:
-    """Three machines that were installed and are in the mesh."""
+    """Three machines that were installed and are in the mesh; one had firewalld before."""
     found = Home(labs(LAB))
+    found.on("desktop", INSTALL.format("firewalld"))
     found.begin()
     found.clan("vars", "keys", "generate")
     found.clan("vars", "keys", "recovery")
@@ -97,6 +109,11 @@ def test_status_path_ping_and_log_tell_of_it(home: Home) -> None:
     assert "laptop → nas: lan by host0" in both
     assert "nas → laptop: lan by host0" in both
     assert "in use" in both
+    sides = home.json("mesh", "path", "laptop", "nas")
+    assert {name: (each["name"], each["path"]["uplink"]) for name, each in sides.items()} == {
+        "laptop": ("nas", "host0"),
+        "nas": ("laptop", "host0"),
+    }
     entries = home.json("mesh", "log", "laptop", "--peer", "nas")
     assert entries
     assert all(each["peer"] == "nas" and each["why"] for each in entries)
@@ -105,26 +122,6 @@ def test_status_path_ping_and_log_tell_of_it(home: Home) -> None:
     again = home.json("mesh", "log", "laptop", "--replay")
     assert again["steps"] > 0
     assert again["others"] == []
-
-
-def test_watching_goes_on_until_it_is_stopped(home: Home) -> None:
-    words = at_admin(home.lab.state, home.words("mesh", "status", "nas", "--watch"))
-    watching = subprocess.Popen(
-        words,
-        env=home.lab.environment(),
-        cwd=home.folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert watching.stdout is not None
-    heads = 0
-    while heads < 2:
-        heads += watching.stdout.readline().startswith("nas ")
-    watching.send_signal(signal.SIGINT)
-    said, _ = watching.communicate(timeout=30)
-    assert "\x1b" not in said
-    assert watching.returncode == 130
 
 
 def test_the_graph_shows_every_pair(home: Home) -> None:
@@ -141,40 +138,134 @@ def test_the_graph_shows_every_pair(home: Home) -> None:
     assert {*MACHINES, "lan"} <= set(shown)
 
 
-DIAL = """
-import asyncio, sys
-sys.path.insert(0, "/opt/src")
-from clan.model.route import Network, Route
-from clan.modules.mesh.technology import Mesh, leads_inside
-from clan.networks.technology import Aim, Context, DialError
-network = Network(name="home", module="mesh", technology="", priority=1)
-route = Route(machine="nas", network=network, hosts=(sys.argv[1],))
-async def main():
-    async with Mesh().session(network, None) as session:
-        session.context = None
-        return (await session.dial(route, Aim())).address
-assert Mesh().running(network, None)
-assert leads_inside(sys.argv[1]) and not leads_inside("fd12:3456:789a::1")
-print(asyncio.run(main()))
-"""
+def test_the_graph_is_drawn_again_and_again(home: Home) -> None:
+    file = home.folder / "again.svg"
+    drawing = home.watch("graph", "-o", file.name)
+    for _ in range(2):
+        before = file.stat().st_mtime_ns if file.exists() else 0
+        until(lambda b=before: file.exists() and file.stat().st_mtime_ns > b)  # type: ignore[misc]
+        ET.parse(file)
+    drawing.stop()
+    done = home.lab.run(home.words("mesh", "graph", "--watch"), check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "`-o FILE` names it" in done.stderr
+
+
+def test_watching_goes_on_until_it_is_stopped(home: Home) -> None:
+    looks = {
+        "nas ": ("status", "nas"),
+        "laptop → nas: lan by host0": ("path", "laptop", "nas"),
+        "laptop  ": ("ping", "nas", "--from", "laptop", "--count", "1"),
+    }
+    plain = {head: home.watch(*words) for head, words in looks.items()}
+    shapes = [home.watch(*words, "--json") for words in (*looks.values(), ("graph",))]
+    for head, each in plain.items():
+        until(lambda e=each, h=head: f"\n{e.said()}".count(f"\n{h}") >= 2)  # type: ignore[misc]
+    for one in shapes:
+        until(lambda e=one: len(e.documents()) >= 2)  # type: ignore[misc]
+    for any_ in (*plain.values(), *shapes):
+        any_.stop()
+        assert "\x1b" not in any_.said()
+    assert all(len(each.documents()) >= 2 for each in shapes)
+
+
+def test_the_log_goes_on_with_all_that_is_decided(home: Home) -> None:
+    assert home.pings("laptop", "desktop.home")
+    words = ("log", "laptop", "--peer", "desktop", "--lines", "1")
+    plain, shapes = home.watch(*words), home.watch(*words, "--json")
+    until(lambda: bool(plain.said()) and bool(shapes.documents()))
+    before = shapes.documents()
+    assert len(before) == len(plain.said().splitlines()) == 1
+    (port,) = home.ports("desktop", "lan")
+    home.lab.cut(Cut(what="desktop", protocol="udp", port=port))
+    until(lambda: home.pings("laptop", "desktop.home") and len(shapes.documents()) > 1)
+    home.lab.restore()
+    home.on("laptop", f"systemctl stop {UNIT}; sleep 3; systemctl start {UNIT}")
+    until(lambda: home.pings("desktop", "laptop.home"))
+    decided = home.json("mesh", "log", "laptop", "--peer", "desktop", "--lines", "500")
+    new = decided[decided.index(before[0]) :]
+    until(lambda: len(shapes.documents()) >= len(new))
+    until(lambda: len(plain.said().splitlines()) >= len(new))
+    for each in (plain, shapes):
+        each.stop()
+    assert shapes.documents()[: len(new)] == new
 
 
 def test_a_member_reaches_the_others_by_the_mesh_as_a_network(home: Home) -> None:
-    """As `clan ssh` does on an admin's laptop that is in the mesh."""
-    data = io.BytesIO()
-    top = Path(clan.__file__).parent
-    with tarfile.open(fileobj=data, mode="w:gz") as archive:
-        for file in top.rglob("*.py"):
-            archive.add(file, f"src/clan/{file.relative_to(top)}")
-    text = base64.b64encode(data.getvalue()).decode()
-    home.lab.exec("laptop", ["sh", "-c", "base64 -d | tar -xz -C /opt"], text=text)
-    words = ["python3", "-I", "-", home.address("nas")]
-    done = home.lab.exec("laptop", words, text=DIAL, check=False)
+    """By `clan ssh` on an admin's laptop that is in the mesh."""
+
+    def ssh(*words: str) -> subprocess.CompletedProcess[str]:
+        return home.lab.exec("laptop", home.words("ssh", *words), check=False)
+
+    order = json.loads(ssh("--dry-run", "--json", "nas").stdout)["order"]
+    assert [each["network"]["name"] for each in order] == ["home", "internet"]
+    home.lab.cut(Cut(what="laptop", protocol="tcp", port=22))
+    done = ssh("nas", "--", "hostname; echo $SSH_CLIENT")
     assert done.returncode == 0, done.stderr
-    assert home.address("nas") in done.stdout
+    host, client = done.stdout.splitlines()
+    assert (host, client.split()[0]) == ("nas", home.address("laptop"))
+    assert f"nas: over home, [{home.address('nas')}]:22" in done.stderr
+    # Who answers there has to have the key of the machine that is meant.
+    store = Store.of(home.folder, {})
+    store.write("nas", *HOST_KEY, home.lab.host_key("desktop"))
+    done = ssh("nas", "--", "hostname")
+    store.write("nas", *HOST_KEY, home.lab.host_key("nas"))
+    assert (done.returncode, done.stdout) == (255, "")
+    assert "on network home is not nas: it showed the host key SHA256:" in done.stderr
+    assert ssh("nas", "--", "hostname").stdout == "nas\n"
+    home.lab.restore()
     # The admin's computer is no member: the network is there, and does not run.
     (network,) = [e for e in home.json("network", "list") if e["network"] == "home"]
     assert network["running"] is False
+
+
+def test_firewalls_let_the_mesh_in(home: Home) -> None:
+    """One that was there before the mesh, and one that comes after it."""
+    home.on("nas", INSTALL.format("ufw iptables"))
+    home.on("nas", "ufw allow 22/tcp && ufw --force enable")
+    rules = {
+        "nas": ("ufw show added", "ufw allow in on host0 to any port {} proto udp comment 'clan'"),
+        "desktop": ("firewall-cmd --list-ports && firewall-cmd --permanent --list-ports", "{}/udp"),
+    }
+    for name, (shown, rule) in rules.items():
+        asked = {rule.format(port) for port in home.ports(name, "lan", "internet")}
+        until(lambda n=name, s=shown, a=asked: all(each in home.on(n, s) for each in a), 90)  # type: ignore[misc]
+    for one, other in itertools.permutations(MACHINES, 2):
+        until(lambda o=one, p=other: home.pings(o, f"{p}.home"))  # type: ignore[misc]
+
+
+def test_packets_pass_again_whatever_is_restarted(home: Home) -> None:
+    # With one more interface, what links send is led to the first one by rules.
+    home.on("desktop", "ip tuntap add spare0 mode tun")
+    until(lambda: "\n4900:" in home.on("desktop", "ip rule"))
+    rules = home.on("desktop", "ip rule; ip -6 rule")
+    watch = "exec stdbuf -oL ip monitor rule route >/run/changes"
+    home.on("desktop", f"systemd-run -q --collect --unit=watching sh -c '{watch}'")
+    for name, command in RESTARTS:
+        with home.pinging("laptop", f"{name}.home") as answered:
+            until(lambda a=answered: a() > 0)  # type: ignore[misc]
+            home.on(name, command)
+            before = answered()
+            until(lambda a=answered, b=before: a() > b + 10)  # type: ignore[misc]
+    until(lambda: home.on("desktop", "ip rule; ip -6 rule") == rules)
+    home.on("desktop", "systemctl stop watching; ip link del spare0")
+    changes = home.on("desktop", "cat /run/changes")
+    assert "Deleted 4900:" in changes
+    assert re.search("^Deleted .* proto 193 ", changes, re.MULTILINE)
+
+
+def test_wireguard_go_outlives_the_agent_and_its_interface_outlives_it(home: Home) -> None:
+    made = "cat /sys/class/net/clan-*/ifindex"
+    runs = "systemctl show -P MainPID 'clan-wireguard-*'"
+    indexes, before = home.on("laptop", made), home.on("laptop", runs)
+    home.on("laptop", f"systemctl kill -s KILL {UNIT}")
+    status = home.words("mesh", "status", "laptop")
+    until(lambda: home.lab.run(status, check=False).returncode == 0)
+    assert home.on("laptop", runs) == before
+    home.on("laptop", "systemctl kill -s KILL 'clan-wireguard-*'")
+    until(lambda: home.pings("laptop", "nas.home"))
+    assert not set(home.on("laptop", runs).split()) & set(before.split())
+    assert home.on("laptop", made) == indexes
 
 
 def test_a_change_reaches_machines_that_the_admin_does_not_talk_to(home: Home) -> None:
@@ -188,17 +279,70 @@ def test_a_change_reaches_machines_that_the_admin_does_not_talk_to(home: Home) -
     until(lambda: {each["map"][1] for each in home.json("mesh", "status").values()} == {after})
 
 
-def test_the_doctor_says_that_all_is_well_or_what_is_not(home: Home) -> None:
-    said = home.clan("doctor", "nas").stdout
-    assert "home: all is well; map 1." in said
-    home.on("desktop", "sysctl -qw net.ipv6.conf.lo.disable_ipv6=1")
-    done = home.lab.run(home.words("doctor", "desktop"), check=False)
-    home.on("desktop", "sysctl -qw net.ipv6.conf.lo.disable_ipv6=0")
-    assert done.returncode == 1
-    assert "IPv6 is switched off on desktop" in done.stdout
-    address = home.address("desktop")
-    until(lambda: address in home.on("desktop", "ip -6 addr show dev lo"))
-    until(lambda: home.pings("nas", "desktop.home"))
+def test_the_doctor_says_that_all_is_well(home: Home) -> None:
+    assert "home: all is well; map 1." in home.clan("doctor", "laptop").stdout
+
+
+@pytest.mark.parametrize("ailments", AILMENTS, ids=["one", "other"])
+def test_the_doctor_names_what_is_the_matter(home: Home, ailments: list[Ailment]) -> None:
+    """Some at a time, as a look at a machine takes a while."""
+    if Path("/sys/module/wireguard").exists():
+        ailments = [each for each in ailments if each is not NO_TUN]
+    try:
+        for each in ailments:
+            home.on("laptop", each.make)
+        until(lambda: named(ailments, home.doctor("laptop")) == ailments)
+    finally:
+        for each in ailments:
+            home.on("laptop", each.undo)
+    until(lambda: not named(ailments, home.doctor("laptop")))
+    until(lambda: home.pings("laptop", "nas.home"))
+
+
+def test_the_doctor_names_a_kill_switch_and_what_lets_the_mesh_out(home: Home) -> None:
+    what = "lets nothing out but what a rule allows (inet vpn out): a VPN's kill switch does that"
+
+    def pinged() -> set[bool]:
+        return {home.pings("laptop", f"{name}.home") for name in ("nas", "desktop")}
+
+    home.lab.exec("laptop", ["nft", "-f", "-"], text=KILL_SWITCH)
+    try:
+        until(lambda: pinged() == {False})
+        (said,) = home.named("laptop", what)
+        assert said["wrong"] is True
+        for rule in re.findall("`([^`]+)`", said["hint"]):
+            home.on("laptop", f"nft add rule inet vpn out '{rule}'")
+        until(lambda: pinged() == {True})
+        (said,) = home.named("laptop", what)
+        assert said["wrong"] is False
+    finally:
+        home.on("laptop", "nft delete table inet vpn")
+    assert home.named("laptop", what) == []
+
+
+def test_the_doctor_names_the_kill_switch_of_wg_quick_s_manual(home: Home) -> None:
+    what = "lets nothing out but what a rule allows (ip filter OUTPUT)"
+    home.on("nas", f"iptables -I {REFUSES}; iptables -I {ADMIN}")
+    try:
+        assert home.named("nas", what)
+    finally:
+        home.on("nas", f"iptables -D {REFUSES}; iptables -D {ADMIN}")
+    assert home.named("nas", what) == []
+
+
+def test_the_doctor_says_that_a_relay_s_ports_are_closed(home: Home) -> None:
+    def is_named() -> bool:
+        home.pings("laptop", "nas.home")
+        return bool(home.named("nas", "nobody outside reaches nas"))
+
+    home.lab.move("laptop", "away")
+    home.lab.cut(Cut(what="home", protocol="udp", port=PORTS.start))
+    home.on("nas", f"systemctl restart {UNIT}")
+    until(is_named, 90)
+    home.lab.restore("home")
+    until(lambda: not is_named(), 90)
+    home.lab.move("laptop", "home")
+    until(lambda: home.pings("nas", "laptop.home"))
 
 
 def test_an_agent_that_is_off_is_told_of(home: Home) -> None:
@@ -243,16 +387,6 @@ def test_who_leaves_the_clan_s_file_is_out_of_the_map_and_cut_off(home: Home) ->
         assert not home.pings(name, address)
         assert not home.pings("laptop", f"{name}.home")
     assert home.pings("nas", "desktop.home")
-
-
-LEFT = """
-ip -o link | grep -o 'clan-[0-9]*' || true
-ip -6 addr show dev lo scope global | grep -o fd.* || true
-ip route show table all proto 193; ip -6 route show table all proto 193
-ip rule | grep '^4900' || true; ip -6 rule | grep '^4900' || true
-nft list tables | grep clan_ || true
-systemctl list-units --all --plain --no-legend 'clan-mesh-*' 'clan-relay-*' 'clan-wireguard-*'
-"""
 
 
 def test_a_machine_that_loses_the_role_is_left_as_it_was(home: Home) -> None:

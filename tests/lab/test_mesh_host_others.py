@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.lab.agents import Talk, lives, meet
 from tests.lab.links import until
-from tests.lab.test_mesh_story import talks
+from tests.lab.test_mesh_story import talk_on
 
 if TYPE_CHECKING:
     from tests.lab.agents import Box
@@ -38,7 +38,7 @@ def test_who_was_frozen_and_is_thawed_elsewhere_goes_on(town: Town) -> None:
     home.plug(laptop, "wlan0")
     meet(boxes, addresses)
     until(lambda: laptop.links("desk") >= 2, 60)
-    assert talks(laptop, desk)
+    talk_on(laptop, desk)
     until(lambda: lives(laptop, desk)["kind"] == "lan")
     frozen = processes(laptop)
     for each in frozen:
@@ -68,8 +68,8 @@ def test_without_any_admin_machine_any_two_connect_at_their_next_boot(town: Town
     for each in (desk, laptop, vps):
         each.reboot()
     until(lambda: desk.links("laptop") and vps.links("desk") and laptop.links("desk"), 60)
-    assert talks(desk, laptop)
-    assert talks(vps, desk)
+    talk_on(desk, laptop)
+    talk_on(vps, desk)
 
 
 def test_uplinks_without_ipv6_have_links_over_ipv4(town: Town) -> None:
@@ -80,6 +80,6 @@ def test_uplinks_without_ipv6_have_links_over_ipv4(town: Town) -> None:
         each.space.run("sysctl -qw net.ipv6.conf.eth0.disable_ipv6=1")
     desk, nas = boxes
     meet(boxes)
-    assert talks(desk, nas)
+    talk_on(desk, nas)
     path = lives(desk, nas)
     assert (path["kind"], path["family"]) == ("lan", 4)

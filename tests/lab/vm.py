@@ -6,6 +6,7 @@ machine does is to run one program as its init, whose output is the console's.
 
 from __future__ import annotations
 
+import compileall
 import os
 import platform
 import shutil
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 KERNEL = "linux-image-cloud-amd64"
-MODULES = ("wireguard", "veth")
+MODULES = ("wireguard", "veth", "nft_fib_inet", "nft_limit", "nft_log", "nfnetlink_log")
 _LEFT_OUT = ("usr/share", "var", "boot", "usr/lib/systemd", "usr/lib/apt", "usr/include")
-_PATIENCE = 600.0
+_PATIENCE = 900.0
 
 # finit_module(2) is 313 on amd64, the only processor that this boots on.
 _INIT = """\
@@ -80,11 +81,14 @@ def run(
     packages: Iterable[Path],
     scratch: Path,
     clock: str = "utc",
+    *,
+    disk: Path | None = None,
 ) -> str:
     """Boot, run a shell command, and return what the console showed.
 
     `files` are further ones by their path, `packages` are unpacked over the root, `clock` is when
-    it boots, as in 1999-12-31T23:59:59.
+    it boots, as in 1999-12-31T23:59:59. `disk` is its /dev/nvme0n1; what is written to that is
+    logged in a file beside it, whose name ends in `.log`.
     """
     found = kernel()
     extra = scratch / "extra"
@@ -102,18 +106,21 @@ def run(
     for name, data in files.items():
         (extra / name).parent.mkdir(parents=True, exist_ok=True)
         (extra / name).write_bytes(data)
+    # It would take the machine longer than all else that it does.
+    compileall.compile_dir(extra, quiet=2, stripdir=str(extra))
     (extra / "init").write_text(_INIT.replace("{command}", command))
     (extra / "init").chmod(0o755)
     archive = scratch / "root.cpio"
     with archive.open("wb") as out:
         for member in (*entries(image.find().root), *entries(extra)):
             out.write(member)
-        out.write(_record("TRAILER!!!", 0, b""))
+        out.write(_record("TRAILER!!!", 0, 0, b""))
     (vmlinuz,) = (found / "boot").glob("vmlinuz-*")
     done = subprocess.run(
         [
             *("qemu-system-x86_64", "-accel", "tcg,thread=multi", "-smp", "2", "-m", "1536"),
             *("-nographic", "-no-reboot", "-nic", "none", "-rtc", f"base={clock}"),
+            *(_logged(disk) if disk is not None else ()),
             *("-kernel", str(vmlinuz)),
             *("-initrd", str(archive), "-append", "console=ttyS0 quiet panic=-1"),
         ],
@@ -125,6 +132,18 @@ def run(
         check=True,
     )
     return done.stdout
+
+
+def _logged(disk: Path) -> list[str]:
+    """Return QEMU's words for a disk that has to be flushed, all writes to which are logged."""
+    log = disk.with_name(f"{disk.name}.log")
+    log.touch()
+    return [
+        *("-blockdev", f"driver=file,filename={disk},node-name=disk"),
+        *("-blockdev", f"driver=file,filename={log},node-name=log"),
+        *("-blockdev", "driver=blklogwrites,node-name=logged,file=disk,log=log"),
+        *("-device", "nvme,drive=logged,serial=disk,write-cache=on"),
+    ]
 
 
 def ordered(found: Path, modules: Iterable[str] = MODULES) -> list[Path]:
@@ -153,19 +172,20 @@ def entries(root: Path) -> Iterator[bytes]:
         folders[:] = [name for name in folders if str(inside / name) not in _LEFT_OUT]
         for name in (*folders, *names):
             path = Path(folder, name)
-            mode = path.lstat().st_mode
-            data = b""
+            found = path.lstat()
+            mode, data = found.st_mode, b""
             if stat.S_ISLNK(mode):
                 data = os.fsencode(path.readlink())
             elif stat.S_ISREG(mode):
                 data = path.read_bytes()
             elif not stat.S_ISDIR(mode):
                 continue
-            yield _record(str(inside / name), mode, data)
+            # By the time Python knows which of its compiled files still hold.
+            yield _record(str(inside / name), mode, int(found.st_mtime), data)
 
 
-def _record(name: str, mode: int, data: bytes) -> bytes:
-    numbers = (0, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name.encode()) + 1, 0)
+def _record(name: str, mode: int, time: int, data: bytes) -> bytes:
+    numbers = (0, mode, 0, 0, 1, time, len(data), 0, 0, 0, 0, len(name.encode()) + 1, 0)
     head = b"070701" + "".join(f"{number:08x}" for number in numbers).encode()
     head += name.encode() + b"\0"
     return _padded(head) + _padded(data)

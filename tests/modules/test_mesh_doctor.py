@@ -40,7 +40,7 @@ def healthy() -> dict[str, Any]:
         "defaults": {"4": True, "6": False},
         "nat64": [],
         "rules": [{"family": "4", "priority": 0, "table": "local"}],
-        "chains": [{"family": "inet", "table": "clan", "name": "input", "hook": "input"}],
+        "guards": [],
         "time": NOW,
     }
 
@@ -55,7 +55,7 @@ def _lost(saw: dict[str, Any]) -> None:
 
 
 def _kill_switch(saw: dict[str, Any]) -> None:
-    saw["chains"].append(
+    saw["guards"].append(
         {"family": "inet", "table": "vpn", "name": "out", "hook": "output", "policy": "drop"}
     )
 
@@ -109,7 +109,7 @@ STORIES: list[tuple[Callable[[dict[str, Any]], object], bool, str]] = [
     (_kill_switch, False, "a VPN's kill switch does that"),
     (_kill_switch_that_cuts, True, "lets nothing out but what a rule allows (inet vpn out)"),
     (
-        lambda saw: saw["rules"].append({"family": "4", "suppress_prefixlength": 0}),
+        lambda saw: saw["rules"].append({"family": "4", "suppress_prefixlen": 0}),
         False,
         "a VPN on nas takes all that leaves it",
     ),

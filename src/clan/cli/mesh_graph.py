@@ -48,6 +48,8 @@ def graph(
     from clan.modules.mesh.drawing import draw, edges
     from clan.system.files import disk_errors_told, write_atomic
 
+    if as_json and output is not None:
+        raise UsageError("`--json` prints the pairs, and draws nothing", hint="leave out `-o`")
     if watch and output is None and not as_json:
         raise UsageError("`--watch` draws into a file", hint="`-o FILE` names it")
     fleet = Fleet.of(option)

@@ -13,14 +13,16 @@ import click
 from clan.cli.command import Command
 from clan.cli.complete import machine_names
 from clan.cli.mesh_desk import as_json_option, member_of, mesh_of, network_option
-from clan.cli.output import say, say_json
-from clan.errors import printable
+from clan.cli.output import say, say_json, warn
+from clan.errors import ClanError, printable, printable_lines
 
 if TYPE_CHECKING:
     from clan.modules.mesh.seen import Decided
 
 EVERY = 1.0
 """Seconds between two looks of `--watch`."""
+AT_LEAST = 200
+"""Decisions that `--watch` asks for: as many may come between two looks."""
 
 
 @click.command(
@@ -65,7 +67,6 @@ def log(
 
     from clan.cli.fleet import Fleet
     from clan.deploy.maps import ask, journal
-    from clan.modules.mesh.seen import read_decisions
 
     fleet = Fleet.of(option)
     instance = mesh_of(fleet.clan, network)
@@ -74,11 +75,23 @@ def log(
     if replay:
         _again(asyncio.run(journal(remote, instance.name)), as_json=as_json)
         return
-    question = {"ask": "log", "peer": far, "last": lines}
-    seen: set[Decided] = set()
+    question = {"ask": "log", "peer": far, "last": max(lines, AT_LEAST) if watch else lines}
+    seen: set[Decided] | None = None
+    fault = ""
     while True:
-        found = read_decisions(asyncio.run(ask(remote, instance.name, question)))
-        fresh = [each for each in found if each not in seen]
+        try:
+            found = _decided(asyncio.run(ask(remote, instance.name, question)))
+        except ClanError as failed:
+            if seen is None:
+                raise
+            # It may be that the agent is just being replaced.
+            if failed.message != fault:
+                warn(printable_lines(failed.message))
+            fault = failed.message
+            time.sleep(EVERY)
+            continue
+        fault = ""
+        fresh = found[-lines:] if seen is None else [each for each in found if each not in seen]
         seen = set(found)
         if as_json and not watch:
             say_json([asdict(each) for each in fresh])
@@ -87,6 +100,16 @@ def log(
         if not watch:
             return
         time.sleep(EVERY)
+
+
+def _decided(answer: dict[str, Any]) -> list[Decided]:
+    from clan.mesh.errors import MeshError
+    from clan.modules.mesh.seen import read_decisions
+
+    try:
+        return read_decisions(answer)
+    except MeshError as fault:
+        raise ClanError(str(fault)) from None
 
 
 def _show(each: Decided, *, as_json: bool) -> None:
@@ -99,7 +122,6 @@ def _show(each: Decided, *, as_json: bool) -> None:
 
 def _again(lines: list[str], *, as_json: bool) -> None:
     """Step through a journal once more, and tell what comes out another way."""
-    from clan.errors import ClanError
     from clan.mesh.journal import JournalError, replay
 
     steps, same = 0, 0

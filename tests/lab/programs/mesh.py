@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 from spaces import Space, join  # type: ignore[import-not-found]
 
 from clan.mesh import clock
-from clan.mesh.agent import sessions
 from clan.mesh.agent.kernel import WIREGUARD, Kernel
 from clan.mesh.agent.netlink import NetlinkError
 from clan.mesh.agent.probes import Prober
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 NETWORKS = {"eth0": "192.0.2", "wlan0": "198.51.100"}
 NOTED = Path("/opt/noted")
-YEAR_2099 = 4_080_000_000
 SPACES = (Space(), Space())
 
 
@@ -126,7 +124,6 @@ def main() -> dict[str, object]:
     saw["wg"] = SPACES[0].run("wg show clan0 listen-port").strip()
     saw["lost"] = switched(kernels, ends)
     saw["anew"] = anew(own, peer)
-    saw["clock"] = clock_went_back(own, peer)
     saw["many"] = many(own)
     saw["kept"] = kept(kernels[0], own)
     return saw
@@ -180,24 +177,6 @@ def booted() -> list[float]:
     notes.apply(0, said.append)  # the agent is started anew, and somebody had set the clock
     times.append(time.time())
     return times
-
-
-def clock_went_back(own: End, peer: End) -> list[bool]:
-    """Shake hands in 2099, and then set the clock right."""
-    right, found = time.time(), []
-    time.clock_settime(time.CLOCK_REALTIME, YEAR_2099)
-    own.meet(peer, fresh=True)
-    found.append(answered(own, peer))
-    time.clock_settime(time.CLOCK_REALTIME, right)
-    own.meet(peer, fresh=True)
-    found.append(answered(own, peer, 8))
-    sessions.OVER, sessions.LOOK_EVERY = 1.0, 0.0
-    made = sessions.Sessions()
-    for after in (0.0, 1.1):
-        time.sleep(after)
-        made.turn([peer.wireguard], time.monotonic())
-    found.append(answered(own, peer))
-    return found
 
 
 def many(own: End) -> list[int]:

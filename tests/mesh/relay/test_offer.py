@@ -133,7 +133,7 @@ def test_who_waits_for_it_has_it_tried_at_once_by_several_and_what_arrived_count
     state, nonce = asked()
     state = offer.arrive(state, nonce, "198.51.100.7", LAN, 1.0)
     home = Endpoint(host="192.168.1.2", port=23600)
-    state = offer.hurry(offer.settle(state, [PLACE, home]))
+    state = offer.hurry(offer.settle(state, [PLACE, home]), 9)
     whom = set()
     for now in (10.0 + number * APART for number in range(HURRIED)):
         state, query = ask(state, now)
@@ -144,6 +144,6 @@ def test_who_waits_for_it_has_it_tried_at_once_by_several_and_what_arrived_count
     assert not state.places[PLACE].is_on_trial(now + APART)
     assert offer.reached(state, now) == [PLACE]
     assert (state.places[PLACE].tries, state.places[home].tries) == (HURRIED, 0)
-    state, query = ask(offer.hurry(state), now + APART)
+    state, query = ask(offer.hurry(state, 1), now + APART)
     state = offer.arrive(state, query.nonce, "198.51.100.7", LAN, now + APART)
     assert not state.places[PLACE].is_on_trial(now + APART)

@@ -32,8 +32,8 @@ APART = 1.0
 """Seconds between two tries of one machine: twice what who is asked takes for too often."""
 MOST = 4
 """Addresses of one machine."""
-HURRIED = 3
-"""Tries of a place, by one member after the other, when somebody waits to hear of it."""
+HURRIED = 2
+"""Members that try a place, one after the other, when somebody waits to hear of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,11 +115,15 @@ def ask(
     return State(places={**state.places, where: asked}), query
 
 
-def hurry(state: State) -> State:
-    """Have each place to which the internet could send tried at once, also one that is reached."""
+def hurry(state: State, members: int) -> State:
+    """Have each place to which the internet could send tried at once, also one that is reached.
+
+    `members` is how many there are to do it.
+    """
+    tries = min(HURRIED, members)
     return State(
         places={
-            where: replace(place, hurried=HURRIED) if is_outside(ip_address(where.host)) else place
+            where: replace(place, hurried=tries) if is_outside(ip_address(where.host)) else place
             for where, place in state.places.items()
         }
     )

@@ -144,8 +144,7 @@ class Relaying:
 
     def hurry(self) -> int:
         """Have members try at once whether they reach this machine; return how often they will."""
-        if self._awake:
-            self.offers = offer.hurry(self.offers)
+        self.offers = offer.hurry(self.offers, len(self._awake))
         return sum(each.hurried for each in self.offers.places.values())
 
     def look(self, link: LinkId, now: float) -> bool:

@@ -16,6 +16,7 @@ from clan.mesh.agent import marks
 from clan.mesh.errors import MeshError
 from clan.mesh.outside.address import is_outside
 from clan.mesh.relay.ports import PORTS
+from clan.mesh.slots import NAMES
 from clan.model.finding import Finding, lasting
 from clan.model.plan import Due
 from clan.modules.mesh import keys
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
 
 CLOCK = 5.0
 """Seconds by which two clocks may differ without a word."""
-FULL_TUNNEL = "suppress_prefixlength"
-"""What wg-quick(8)'s rule for `AllowedIPs = 0.0.0.0/0` has, and hardly anything else."""
+FULL_TUNNEL = "suppress_prefixlen"
+"""What wg-quick(8)'s rule for `AllowedIPs = 0.0.0.0/0` has, and hardly anything else; as ip(8)
+calls it in JSON."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,17 +214,14 @@ def _relay(case: Case, seen: Seen) -> Iterator[Finding]:
 
 def _in_the_way(case: Case, saw: Mapping[str, Any], lost: list[str]) -> Iterator[Finding]:
     """Say what on the machine may keep packets from leaving; wrong only if some do not arrive."""
-    drops = [
-        f"{each['family']} {each['table']} {each['name']}"
-        for each in saw["chains"]
-        if each.get("hook") == "output" and each.get("policy") == "drop"
-    ]
+    drops = [f"{each['family']} {each['table']} {each['name']}" for each in saw["guards"]]
     if drops:
         yield Finding(
             message=f"{case.machine} lets nothing out but what a rule allows ({', '.join(drops)}): "
             "a VPN's kill switch does that",
             hint="let out what the mesh sends, `meta mark & "
-            f"{marks.MASK:#x} == {marks.FIRST:#010x} accept`",
+            f"{marks.MASK:#x} == {marks.FIRST:#010x} accept`, and what goes by it, "
+            f'`oifname "{NAMES}*" accept`',
             wrong=bool(lost),
         )
     if any(FULL_TUNNEL in rule for rule in saw["rules"]):

@@ -66,6 +66,39 @@ def wireguard() -> dict[str, bool]:
     }
 
 
+def guards(listed: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the chains at the way out that refuse all but what a rule, or an interface, allows.
+
+    The latter as wg-quick(8) advises: a rule refuses what leaves by any other interface.
+    """
+    chains = [each["chain"] for each in listed if "chain" in each]
+    refusing = [
+        (each["rule"]["family"], each["rule"]["table"], each["rule"]["chain"])
+        for each in listed
+        if "rule" in each and _refuses(each["rule"]["expr"])
+    ]
+    return [
+        each
+        for each in chains
+        if each.get("hook") == "output"
+        and (
+            each.get("policy") == "drop"
+            or (each["family"], each["table"], each["name"]) in refusing
+        )
+    ]
+
+
+def _refuses(parts: list[dict[str, Any]]) -> bool:
+    matches = [each["match"] for each in parts if "match" in each]
+    elsewhere = any(
+        each["op"] == "!=" and each["left"] == {"meta": {"key": "oifname"}} for each in matches
+    )
+    # iptables' own are listed by their names.
+    names = [each["xt"].get("name") for each in parts if each.get("xt")]
+    refuses = any("reject" in each or "drop" in each for each in parts)
+    return elsewhere and (refuses or "REJECT" in names or "DROP" in names)
+
+
 def told(instance: str) -> tuple[Any, str]:
     """Return what the agent says, or why it does not.
 
@@ -89,6 +122,10 @@ def examine(instance: str) -> dict[str, Any]:
     answer, fault = told(instance)
     journal = said("journalctl", "-q", "-n", "3", "-o", "cat", "--no-pager", "-u", unit)[1]
     ruleset = parsed("nft", "-j", "list", "ruleset") or {}
+    defaults = {
+        family: bool(parsed("ip", "-j", f"-{family}", "route", "show", "default"))
+        for family in ("4", "6")
+    }
     return {
         "told": Path(f"/etc/clan/mesh/{instance}.json").exists(),
         "active": said("systemctl", "is-active", unit)[1].strip(),
@@ -102,16 +139,13 @@ def examine(instance: str) -> dict[str, Any]:
             for link in parsed("ip", "-j", "-6", "addr", "show", "dev", "lo") or []
             for each in link.get("addr_info", [])
         ],
-        "defaults": {
-            family: bool(parsed("ip", "-j", f"-{family}", "route", "show", "default"))
-            for family in ("4", "6")
-        },
-        "nat64": nat64(),
+        "defaults": defaults,
+        "nat64": [] if defaults["4"] else nat64(),
         "rules": [
             {"family": family, **rule}
             for family in ("4", "6")
             for rule in parsed("ip", "-j", f"-{family}", "rule") or []
         ],
-        "chains": [each["chain"] for each in ruleset.get("nftables", []) if "chain" in each],
+        "guards": guards(ruleset.get("nftables", [])),
         "time": time.time(),
     }

@@ -109,6 +109,24 @@ def test_a_lost_carrier_costs_little_more_than_a_round_trip(trip: float, whose: 
         assert ping.gap(lost - 0.05, world.now - 0.1 - trip) <= 0.13 + trip
 
 
+def test_that_nothing_is_heard_any_more_is_said_once() -> None:
+    world, anna, nas, pipes = two_ways(1)
+    Ping(world, "anna", "nas")
+    world.run(5)
+    cut = world.now
+    for pipe in pipes:
+        pipe.cut |= BOTH
+    world.run(30)
+    for node in (anna, nas):
+        said = [each.what for each in node.decisions if each.at >= cut]
+        assert said.count("no link lives") == 1
+    for pipe in pipes:
+        pipe.cut -= BOTH
+    mended = world.now
+    world.run(30)
+    assert any(d.what.endswith(" lives") for d in anna.decisions if d.at >= mended)
+
+
 def test_a_planned_move_loses_nothing() -> None:
     world, anna, nas, _ = two_ways(3)
     ping = Ping(world, "anna", "nas")

@@ -137,9 +137,12 @@ def _doubt(draft: Draft, path: Standing) -> None:
         if pair.doubt <= path.counted_at < pair.doubt + patience and age < 2 * patience:
             draft.actions.append(ReadCounters(link=path.link.id))
             return
-        for standing in list(draft.links.values()):
-            if standing.alive_since is not None and standing.health.heard < pair.doubt:
-                draft.put(replace(standing, alive_since=None, tries=0))
+        alive = [s for s in draft.links.values() if s.alive_since is not None]
+        silent = [s for s in alive if s.health.heard < pair.doubt]
+        for standing in silent:
+            draft.put(replace(standing, alive_since=None, tries=0))
+        if silent and silent == alive:
+            draft.decide("no link lives", f"nothing was heard for {age:.1f} s")
 
 
 def _leave(draft: Draft, path: Standing) -> bool:

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from clan.machine.layout import write
+from clan.machine.layout import sync, write
 from clan.mesh.errors import MeshError
 
 FILE = "certificate.pem"
@@ -58,6 +58,7 @@ def born(folder: Path) -> Certificate:
                 path.hardlink_to(made)
         finally:
             made.unlink(missing_ok=True)
+        sync(folder)  # its hash is in the map from now on
     text = path.read_text(encoding="ascii", errors="replace")
     begin = text.find(ssl.PEM_HEADER)
     try:

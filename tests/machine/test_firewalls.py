@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from clan.machine.firewalls import Firewall, Rule, settle
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ class Plain(Firewall):
 
     def __init__(self) -> None:
         self.rules: set[Rule] = set()
+        self.dies = ""
 
     def rules_here(self) -> bool:
         return True
@@ -29,7 +32,11 @@ class Plain(Firewall):
         return rule in self.rules
 
     def add(self, rule: Rule) -> None:
+        if self.dies == "before":
+            raise KeyboardInterrupt
         self.rules.add(rule)
+        if self.dies == "after":
+            raise KeyboardInterrupt
 
     def remove(self, rule: Rule) -> None:
         self.rules.discard(rule)
@@ -47,3 +54,18 @@ def test_each_who_opens_takes_away_its_own(tmp_path: Path) -> None:
     settle(mesh, [], [firewall])
     settle(generation, [], [firewall])
     assert firewall.rules == {theirs}
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_what_was_interrupted_is_done_and_is_still_ours(tmp_path: Path, when: str) -> None:
+    firewall = Plain()
+    rules: list[Rule] = [("udp", "40001", ""), ("udp", "40002", "")]
+    settle(tmp_path / "one", rules[:1], [firewall])
+    firewall.dies = when
+    with pytest.raises(KeyboardInterrupt):
+        settle(tmp_path / "one", rules, [firewall])
+    firewall.dies = ""
+    settle(tmp_path / "one", rules, [firewall])
+    assert firewall.rules == set(rules)
+    settle(tmp_path / "one", [], [firewall])
+    assert firewall.rules == set()

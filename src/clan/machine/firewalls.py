@@ -10,8 +10,9 @@ way and for good, as they load their rules at a boot themselves:
   until then. Its zones forward inside themselves unless somebody has switched that off.
 
 What somebody had opened already stays theirs. What we add is written down before, so that it is
-taken away again whatever happens. `settle` is cheap while there is nothing to do: it is called
-every half a minute, as a firewall may be installed, or started, later than we were.
+taken away again whatever happens, and that it is done after, so that it is done. `settle` is cheap
+while there is nothing to do: it is called every half a minute, as a firewall may be installed, or
+started, later than we were.
 
 Rules that nobody manages are only looked at: `clan.machine.blockers`.
 """
@@ -184,11 +185,14 @@ def settle(
             firewall.remove(rule)
             ours = [each for each in ours if each != rule]
             _note(place, record | {firewall.name: ours})
-        for rule in [rule for rule in wanted if rule not in ours]:
+        begun = f"{firewall.name} begun"
+        interrupted = record.pop(begun, [])
+        for rule in [rule for rule in wanted if rule not in ours or rule in interrupted]:
             if not firewall.has(rule):
-                ours = [*ours, rule]
-                _note(place, record | {firewall.name: ours})
+                ours = list(dict.fromkeys([*ours, rule]))
+                _note(place, record | {firewall.name: ours, begun: [rule]})
                 firewall.add(rule)
+                _note(place, record | {firewall.name: ours})
         record = record | {firewall.name: ours}
 
 

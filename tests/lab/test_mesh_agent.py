@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -105,6 +106,28 @@ def test_what_is_taken_away_comes_back(pair: tuple[Box, Box]) -> None:
     talk.go(1)
     assert talk.answered
     talk.close()
+
+
+def test_nothing_is_left_of_an_uplink_that_went(pair: tuple[Box, Box]) -> None:
+    """Also of one that went while no agent ran."""
+    one, _ = pair
+
+    def tables() -> set[str]:
+        return set(re.findall(r" table (\d+) ", one.space.run("ip route show table all proto 193")))
+
+    until(lambda: len(tables()) == 2)
+    one.stop()
+    one.space.run("ip link del wlan0")
+    one.start()
+    until(lambda: len(tables()) == 1, 60)
+    before = tables()
+    one.space.run("ip link add usb0 type veth peer name usb1")
+    for name in ("usb0", "usb1"):
+        one.space.run(f"ip link set {name} up")
+    one.space.run("ip addr add 192.0.9.1/24 dev usb0")
+    until(lambda: tables() > before)
+    one.space.run("ip link del usb0")
+    until(lambda: tables() == before, 60)
 
 
 LOOKS = (

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from clan.mesh.agent import firewall, lan, marks, uplinks
 from clan.mesh.agent.firewall import Entry, Guard
 from clan.mesh.agent.interfaces import PORT
-from clan.mesh.agent.rtnetlink import MAIN, UNREACHABLE, Route
+from clan.mesh.agent.rtnetlink import ANY, MAIN, PROTOCOL, UNREACHABLE, Route
 from clan.mesh.hops import labels
 from clan.mesh.link import Kind
 
@@ -46,6 +46,7 @@ class Ground:
         self._guard: Guard | None = None
         self._over: frozenset[int] = frozenset()
         self._ports: list[tuple[str, int, str]] | None = None
+        self._tables: set[int] | None = None
 
     def settle(
         self,
@@ -74,7 +75,18 @@ class Ground:
         for each in attachments:
             table = uplinks.table(each.index, [*each.ways, *routes])
             self._kernel.settle_routes(table, table=marks.table(each.index))
+        self._clear(marks.table(each) for each in (*led.values(), *(a.index for a in attachments)))
         self._kernel.settle_routes(self._routes(wish, ways), table=MAIN)
+
+    def _clear(self, in_use: Iterable[int]) -> None:
+        """Take away what is left in the tables of uplinks that are gone."""
+        if self._tables is None:
+            left = self._kernel.routes(table=ANY, protocol=PROTOCOL)
+            self._tables = {each.table for each in left} - {MAIN}
+        now = set(in_use)
+        for number in self._tables - now:
+            self._kernel.settle_routes((), table=number)
+        self._tables = now
 
     def lead(self, wish: Wish, peer: str, way: Way) -> None:
         """Let a peer's routes go another way, in one moment each. Raises OSError."""

@@ -161,11 +161,12 @@ def two_machines(keys: Callable[[int, str], bytes] | None = None) -> Iterator[En
 
 
 def until(found: Callable[[], T], seconds: float = 20) -> T:
-    """Wait for something, and return it."""
-    end = time.monotonic() + seconds
+    """Wait for something, and return it: looked for less and less often, as a look costs some."""
+    end, pause = time.monotonic() + seconds, 0.02
     while not (seen := found()):
         assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(1.2 * pause, 0.25)
     return seen
 
 

@@ -7,6 +7,7 @@ one while the machine boots, the current one afterwards. Nothing is written to /
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import TYPE_CHECKING, Any
 
 from clan.machine.layout import write
@@ -165,8 +166,27 @@ def runs(name: str) -> bool:
 
 
 def failed(manifest: Mapping[str, Any]) -> list[str]:
-    """Return the units of a generation that are not running, or are started again and again."""
-    return [name for name, state in _states(stamps(manifest)).items() if _is_bad(state)]
+    """Return the units of a generation that are not running, or are started again and again.
+
+    Those that systemd has started again a moment ago are looked at until that is clear.
+    """
+    names = list(stamps(manifest))
+    first = now = _states(names)
+    end = time.monotonic() + _FRESH
+    while any(_is_fresh(state) for state in now.values()) and time.monotonic() < end:
+        time.sleep(_LOOK_EVERY)
+        now = _states(names)
+    return [
+        name
+        for name, state in now.items()
+        if _is_bad(state) or _restarts(state) > _restarts(first[name])
+    ]
+
+
+_STATE = "Type,ActiveState,SubState,NRestarts,ActiveEnterTimestampMonotonic"
+_FRESH = 5.0
+"""Seconds within which what systemd has started again by itself may end as before."""
+_LOOK_EVERY = 0.2
 
 
 def _states(names: Iterable[str]) -> dict[str, dict[str, str]]:
@@ -174,12 +194,25 @@ def _states(names: Iterable[str]) -> dict[str, dict[str, str]]:
     names = list(names)
     if not names:
         return {}
-    shown = run(["systemctl", "show", "--property=Type,ActiveState,SubState", "--", *names])
+    shown = run(["systemctl", "show", f"--property={_STATE}", "--", *names])
     blocks = [
         dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
         for block in shown.strip().split("\n\n")
     ]
     return dict(zip(names, blocks, strict=True))
+
+
+def _restarts(state: Mapping[str, str]) -> int:
+    return int(state.get("NRestarts", 0))
+
+
+def _is_fresh(state: Mapping[str, str]) -> bool:
+    since = int(state.get("ActiveEnterTimestampMonotonic", 0)) / 1e6
+    return (
+        state.get("ActiveState") == "active"
+        and _restarts(state) > 0
+        and time.monotonic() - since < _FRESH
+    )
 
 
 def _is_bad(state: Mapping[str, str]) -> bool:

@@ -118,3 +118,10 @@ tags = ["all"]
     lines = told.err.splitlines()
     assert "warning: nas: no network leads to nas from here now" in lines
     assert "  internet  127.0.0.1:1: connection refused" in lines
+
+
+def test_pairs_are_printed_or_a_picture_is_drawn(clan: Run, home: Path) -> None:
+    told = clan("mesh", "graph", "--json", "-o", "mesh.svg")
+    assert (told.code, told.out) == (2, "")
+    assert "`--json` prints the pairs, and draws nothing" in told.err
+    assert not (home / "mesh.svg").exists()

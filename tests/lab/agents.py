@@ -28,6 +28,7 @@ from clan.deploy import bundle
 from clan.lab import built
 from clan.mesh import identity
 from clan.mesh.agent import setting, status
+from clan.mesh.chart import links
 from clan.mesh.chart.canonical import base64_of, encode
 from clan.mesh.chart.carry import packed
 from clan.mesh.chart.content import Content, KnownAddress
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from ipaddress import IPv6Address
 
     from clan.mesh.chart.chart import Chart
+    from clan.mesh.chart.links import Reached
     from clan.mesh.tls.told import Told
 
 PREFIX = identity.prefix(ROOT.public)
@@ -202,6 +204,10 @@ class Box:
         with contextlib.suppress(OSError):
             return base64.b64decode(self.ask("record")["record"] or "")
         return b""
+
+    def offers(self) -> tuple[Reached, ...]:
+        """Return where it offers to relay."""
+        return links.read(self.record(), self.key.public).reached
 
     def links(self, peer: str) -> int:
         """Return how many links to a peer there are, alive or not."""

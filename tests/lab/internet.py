@@ -67,6 +67,8 @@ table inet dead {
 """
 
 
+SYMMETRIC = "random,fully-random"
+"""How a router translates that gives each flow a port of its own."""
 _PORTS = itertools.count(1)
 
 

@@ -14,7 +14,6 @@ from tests.lab.beside import beside
 from tests.lab.gateways import Gateway, lying, said
 from tests.lab.links import until
 
-from clan.mesh.chart import links
 from clan.mesh.relay.pick import FEW
 
 if TYPE_CHECKING:
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
     from tests.lab.agents import Box
     from tests.lab.internet import Home, Town
-
-    from clan.mesh.chart.links import Reached
 
 pytestmark = pytest.mark.lab
 
@@ -114,7 +111,7 @@ def direct(one: Box, other: Box) -> dict[str, Any]:
 def test_one_whose_router_lets_others_in_is_reached_from_behind_any_other(story: Story) -> None:
     desk, laptop = story.desk, story.laptop
     with beside(desk, "doors"):
-        until(lambda: mapped(desk), 30)
+        until(lambda: mapped(desk), 90)
         assert mapped(desk).partition(":")[0] == story.homes[0].address
         until(lambda: desk.alive("vps") and laptop.alive("vps"), 60)
         until(lambda: verified(desk), 60)
@@ -167,12 +164,12 @@ def test_one_whose_router_opens_nothing_but_its_firewall_of_ipv6_relays_by_that(
     try:
         meet(boxes, addresses)
         until(lambda: desk.alive("vps"), 60)
-        assert offers(desk) == ()
+        assert desk.offers() == ()
         with beside(desk, "doors"):
             until(lambda: mapped(desk, 6), 60)
             assert mapped(desk) == ""
             until(lambda: verified(desk), 60)
-            (offered,) = until(lambda: offers(desk), 90)
+            (offered,) = until(desk.offers, 90)
             assert (offered.host, offered.seats) == (f"{home.six}:2", FEW)
     finally:
         gateway.remove()
@@ -192,7 +189,7 @@ def test_one_whose_router_lets_others_in_relays_for_them_and_no_server_has_to(
         meet(boxes, addresses)
         with beside(desk, "doors"):
             until(lambda: all(each.alive("vps") for each in boxes[1:]), 60)
-            (offered,) = until(lambda: offers(desk), 60)
+            (offered,) = until(desk.offers, 120)
             assert (offered.host, offered.seats) == (homes[0].address, FEW)
             # Who has not heard of the desk's place by the time the server goes cannot learn it.
             until(lambda: all("desk" in each.ask()["kept"] for each in (laptop, phone)), 60)
@@ -207,11 +204,6 @@ def test_one_whose_router_lets_others_in_relays_for_them_and_no_server_has_to(
         gateway.remove()
 
 
-def offers(box: Box) -> tuple[Reached, ...]:
-    """Return where a machine offers to relay."""
-    return links.read(box.record(), box.key.public).reached
-
-
 def relayed(talk: Talk, one: Box, other: Box) -> str:
     """Return by which relay's port two machines talk."""
     talk.go(0.5)
@@ -223,7 +215,7 @@ def relayed(talk: Talk, one: Box, other: Box) -> str:
 def test_a_router_that_restarts_is_asked_anew(story: Story) -> None:
     desk = story.desk
     with beside(desk, "doors"):
-        before = until(lambda: mapped(desk), 30)
+        before = until(lambda: mapped(desk), 90)
         story.gateway.forget()
         assert story.gateway.open() == []
         story.gateway.start()
@@ -234,7 +226,7 @@ def test_a_router_that_restarts_is_asked_anew(story: Story) -> None:
 def test_a_door_outlives_its_process_but_not_its_router(story: Story) -> None:
     desk = story.desk
     with beside(desk, "doors"):
-        before = until(lambda: mapped(desk), 30)
+        before = until(lambda: mapped(desk), 90)
     assert port_of(before) in story.gateway.open()
     assert mapped(desk) == before
     with beside(desk, "doors"):
@@ -259,7 +251,7 @@ def test_a_router_that_lies_costs_nothing_but_a_try(town: Town) -> None:
     with lying(homes[0].space, partial(said, address=victim)), counting(stranger) as sent:
         meet(boxes, addresses)
         with beside(desk, "doors"):
-            until(lambda: mapped(desk), 30)
+            until(lambda: mapped(desk), 90)
             assert mapped(desk) == f"{victim}:40000"
             until(lambda: desk.alive("vps") and laptop.alive("vps"), 60)
             assert direct(laptop, desk)["endpoint"].partition(":")[0] == homes[0].address

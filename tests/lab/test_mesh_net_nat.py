@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.lab.agents import Transfer, lives, meet
-from tests.lab.internet import Town
+from tests.lab.internet import SYMMETRIC, Town
 from tests.lab.paths import goes_on, know_server, reach, settles
 
 from clan.mesh import slots
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.lab
 
 SLOTS = "var/lib/clan/mesh/home/slots"
-SYMMETRIC = "random,fully-random"
 RATE = 4_000_000
 """Bits a second of a slow uplink."""
 AGAIN = 60.0

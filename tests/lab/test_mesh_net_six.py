@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.lab.agents import Transfer, meet
+from tests.lab.internet import SYMMETRIC
 from tests.lab.paths import know_server, reach, settles
 
 if TYPE_CHECKING:
     from tests.lab.internet import Town
 
 pytestmark = pytest.mark.lab
-
-SYMMETRIC = "random,fully-random"
-"""By IPv4 there is no direct path."""
 
 
 def test_two_firewalls_are_passed_directly(town: Town) -> None:

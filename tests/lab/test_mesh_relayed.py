@@ -8,20 +8,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.lab.agents import Talk, content, lives, meet
+from tests.lab.internet import SYMMETRIC
 from tests.lab.links import until
 from tests.mesh.signers import signed
-
-from clan.mesh.chart import links
 
 if TYPE_CHECKING:
     from tests.lab.agents import Box
     from tests.lab.internet import Town
 
-    from clan.mesh.chart.links import Reached
-
 pytestmark = pytest.mark.lab
 
-SYMMETRIC = "random,fully-random"
 ONLY_443 = """\
 table inet hotel {
     chain hotel {
@@ -124,19 +120,14 @@ def test_a_firewall_that_lets_in_a_part_of_a_relay_s_ports_is_found_out(town: To
         subprocess.run(["nft", "-f", "-"], input=A_PART.encode(), check=True)
     meet(boxes, addresses)
     until(lambda: reached(vps) == {23600: True, 23663: False}, 60)
-    assert offered(vps) == ()
+    assert vps.offers() == ()
     town.internet.space.run("nft delete table inet cloud")
     assert vps.ask("outside")["tries"] == 2
     until(lambda: not any(each["trying"] for each in vps.ask()["relay"]), 60)
     assert reached(vps) == {23600: True, 23663: True}
-    until(lambda: offered(vps), 60)
+    until(vps.offers, 60)
 
 
 def reached(box: Box) -> dict[int, bool]:
     """Return at which ports of a relay others reached a machine, and at which they did not."""
     return {each["port"]: each["reached"] for each in box.ask()["relay"]}
-
-
-def offered(box: Box) -> tuple[Reached, ...]:
-    """Return where a machine offers to relay."""
-    return links.read(box.record(), box.key.public).reached

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.lab.agents import Talk, Transfer, lives, meet
+from tests.lab.internet import SYMMETRIC
 from tests.lab.links import until
 from tests.lab.test_mesh_streams import WALL
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.lab
 
 PATIENCE = slots.OVERLAP * 5
-SYMMETRIC = "random,fully-random"
 
 
 @pytest.fixture

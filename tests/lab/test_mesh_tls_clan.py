@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from tests.desk import Desk
 from tests.lab.links import until
 from tests.lab.paths import reach, settles
+from tests.lab.test_mesh_streams import streams
 from tests.lab.web import NAME, PROXY_PORT, certified, found_at, proxy, site
 from tests.mesh.signers import ROOT, signed
 from tests.modules.test_mesh import Known, plan
 
-from clan.mesh.agent import status
 from clan.mesh.chart.content import Content
 from clan.mesh.places import setting_file
 from clan.model.plan import File, Key
@@ -73,10 +73,6 @@ def content(clan: Clan, boxes: list[Box], before: Content) -> Content:
         before=before,
         records={each.key.public: each.record() for each in boxes},
     )
-
-
-def streams(box: Box) -> list[dict[str, Any]]:
-    return list(status.ask(box.folder / "run/clan/mesh-home-tls.sock", {})["streams"])
 
 
 def test_one_that_only_a_proxy_lets_out_is_reached_by_a_web_server(

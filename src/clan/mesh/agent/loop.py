@@ -213,6 +213,7 @@ class Agent:
                 self._look_soon(now + TRY_AGAIN)
         except OverrunError:
             self._forget_tables(now)
+            self._upkeep.forget_ports()
         if self._first.fileno() in readable:
             self._told(self._first.addresses(), now)
         if self._nearby.hear(readable, now):

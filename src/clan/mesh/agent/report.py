@@ -83,7 +83,7 @@ def report(scene: Scene) -> dict[str, Any]:
             {
                 "host": where.host,
                 "port": where.port,
-                "reached": scene.now - place.arrived < offer.VALID,
+                "reached": place.is_reached(scene.now),
                 "tried": place.tries,
                 "trying": place.is_on_trial(scene.now),
             }

@@ -57,6 +57,10 @@ class Place:
             return self.arrived + AGAIN
         return self.asked + min(LAST, FIRST * 2.0 ** (self.tries - 1))
 
+    def is_reached(self, now: float) -> bool:
+        """Whether something arrived there, not too long ago."""
+        return now - self.arrived < VALID
+
     def is_on_trial(self, now: float) -> bool:
         """Whether somebody waits for a try that has not been made, or for what may yet arrive."""
         return self.hurried > 0 or (self.nonce != b"" and now < self.asked + APART)
@@ -86,8 +90,8 @@ def settle(state: State, candidates: Iterable[Endpoint]) -> State:
     wanted = [each for each in all_ if each.host in hosts]
     if list(state.places) == wanted:
         return state
-    ports = [_ports(state.places), _ports(wanted)]
-    same = {host for host in hosts if ports[0].get(host) == ports[1][host]}
+    before, after = _ports(state.places), _ports(wanted)
+    same = {host for host in hosts if before.get(host) == after[host]}
     return State(
         places={each: state.places[each] if each.host in same else Place() for each in wanted}
     )
@@ -158,7 +162,7 @@ def reached(state: State, now: float) -> list[Endpoint]:
     closed = set()
     for where, place in state.places.items():
         first.setdefault(where.host, where)
-        if now - place.arrived >= VALID:
+        if not place.is_reached(now):
             closed.add(where.host)
     return [where for host, where in first.items() if host not in closed]
 

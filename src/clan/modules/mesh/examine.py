@@ -99,7 +99,7 @@ def _refuses(parts: list[dict[str, Any]]) -> bool:
     return elsewhere and (refuses or "REJECT" in names or "DROP" in names)
 
 
-def told(instance: str) -> tuple[Any, str]:
+def answered(instance: str) -> tuple[Any, str]:
     """Return what the agent says, or why it does not.
 
     Others have tried to reach it as a relay meanwhile.
@@ -119,7 +119,7 @@ def told(instance: str) -> tuple[Any, str]:
 def examine(instance: str) -> dict[str, Any]:
     """Return what there is of a mesh, as JSON values."""
     unit = f"clan-mesh-{instance}.service"
-    answer, fault = told(instance)
+    answer, fault = answered(instance)
     journal = said("journalctl", "-q", "-n", "3", "-o", "cat", "--no-pager", "-u", unit)[1]
     ruleset = parsed("nft", "-j", "list", "ruleset") or {}
     defaults = {

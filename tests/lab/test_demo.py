@@ -27,16 +27,8 @@ VARYING = (
 
 @pytest.fixture(scope="module")
 def told(lab_ready: None) -> Any:
-    """Return what the demo told; told anew if a login took two addresses.
-
-    That is right where a computer is so busy that the first one falls silent, and not the story.
-    """
+    """Return what the demo told."""
     del lab_ready
-    first = tell()
-    return tell() if any(each["output"].count(": over ") > 1 for each in first["steps"]) else first
-
-
-def tell() -> Any:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
         [sys.executable, DEMO, "--json"],

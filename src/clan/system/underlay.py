@@ -12,6 +12,7 @@ import socket
 import struct
 import time
 from dataclasses import dataclass
+from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,9 +75,37 @@ def _source(family: int, target: str) -> str | None:
             address = ipaddress.ip_address(probe.getsockname()[0].partition("%")[0])
     except OSError:
         return None
+    if isinstance(address, IPv6Address) and not _leads_out(address, IPv6Address(target)):
+        return None
     # Not the address itself: IPv6 privacy addresses change every day in one place.
     length = 24 if address.version == 4 else 64  # noqa: PLR2004 (the versions of IP)
     return str(ipaddress.ip_network((address, length), strict=False))
+
+
+def _leads_out(source: IPv6Address, target: IPv6Address) -> bool:
+    """Whether an address belongs to an interface with a route to the target.
+
+    While the address from a router is still being checked for duplicates (RFC 4862), the kernel
+    takes one of any other interface, such as a tunnel's: that is no network to send from.
+    """
+    try:
+        addresses = (PROC_NET / "if_inet6").read_text("ascii").splitlines()
+        routes = (PROC_NET / "ipv6_route").read_text("ascii").splitlines()
+    except OSError:
+        return True  # not Linux
+    own = {name for number, *_, name in map(str.split, addresses) if _six(number) == source}
+    leading = {
+        name
+        for number, length, *_, name in map(str.split, routes)
+        # Where nothing leads, the kernel says so by a route to `lo`.
+        if name != "lo" and target in IPv6Network((_six(number), int(length, 16)))
+    }
+    return not own.isdisjoint(leading)
+
+
+def _six(number: str) -> IPv6Address:
+    """Read an address as the kernel's tables have it: 32 hexadecimal digits."""
+    return IPv6Address(int(number, 16))
 
 
 def _routes() -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -237,18 +237,20 @@ def test_firewalls_let_the_mesh_in(home: Home) -> None:
 def test_packets_pass_again_whatever_is_restarted(home: Home) -> None:
     # With one more interface, what links send is led to the first one by rules.
     home.on("desktop", "ip tuntap add spare0 mode tun")
-    until(lambda: "\n4900:" in home.on("desktop", "ip rule"))
-    rules = home.on("desktop", "ip rule; ip -6 rule")
-    watch = "exec stdbuf -oL ip monitor rule route >/run/changes"
-    home.on("desktop", f"systemd-run -q --collect --unit=watching sh -c '{watch}'")
-    for name, command in RESTARTS:
-        with home.pinging("laptop", f"{name}.home") as answered:
-            until(lambda a=answered: a() > 0)  # type: ignore[misc]
-            home.on(name, command)
-            before = answered()
-            until(lambda a=answered, b=before: a() > b + 10)  # type: ignore[misc]
-    until(lambda: home.on("desktop", "ip rule; ip -6 rule") == rules)
-    home.on("desktop", "systemctl stop watching; ip link del spare0")
+    try:
+        until(lambda: "\n4900:" in home.on("desktop", "ip rule"))
+        rules = home.on("desktop", "ip rule; ip -6 rule")
+        watch = "exec stdbuf -oL ip monitor rule route >/run/changes"
+        home.on("desktop", f"systemd-run -q --collect --unit=watching sh -c '{watch}'")
+        for name, command in RESTARTS:
+            with home.pinging("laptop", f"{name}.home") as answered:
+                until(lambda a=answered: a() > 0)  # type: ignore[misc]
+                home.on(name, command)
+                before = answered()
+                until(lambda a=answered, b=before: a() > b + 10)  # type: ignore[misc]
+        until(lambda: home.on("desktop", "ip rule; ip -6 rule") == rules)
+    finally:
+        home.on("desktop", "systemctl stop watching; ip link del spare0")
     changes = home.on("desktop", "cat /run/changes")
     assert "Deleted 4900:" in changes
     assert re.search("^Deleted .* proto 193 ", changes, re.MULTILINE)

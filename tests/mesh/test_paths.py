@@ -127,6 +127,32 @@ def test_that_nothing_is_heard_any_more_is_said_once() -> None:
     assert any(d.what.endswith(" lives") for d in anna.decisions if d.at >= mended)
 
 
+def delay(world: World, *nodes: Node, about: float) -> None:
+    """Let these agents run only now and then, as on a computer that does far too much."""
+    for node in nodes:
+        node.frozen_until = world.now + about * (0.5 + world.rng.random())
+    world.after(about, lambda: delay(world, *nodes, about=about))
+
+
+@pytest.mark.parametrize("trip", [0.02, 0.5])
+@pytest.mark.parametrize("late", [0.1, 0.3, 1.0])
+def test_an_agent_that_always_is_late_leaves_a_dead_path_and_no_other(
+    late: float, trip: float
+) -> None:
+    for seed in range(3):
+        world, anna, nas, _ = two_ways(seed, trip=trip, jitter=trip / 10)
+        ping = Ping(world, "anna", "nas")
+        delay(world, anna, nas, about=late)
+        world.run(20)
+        start = world.now
+        world.run(60)
+        assert moves(anna, nas, since=start) == []
+        cut = world.now
+        world.pipe(anna.path("nas")).cut |= BOTH
+        world.run(30)
+        assert ping.gap(cut, world.now - 1) < 15
+
+
 def test_a_planned_move_loses_nothing() -> None:
     world, anna, nas, _ = two_ways(3)
     ping = Ping(world, "anna", "nas")

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from clan.mesh.exchange import Desired
     from clan.mesh.link import LinkId
-    from clan.mesh.measure import Flight
     from clan.mesh.pair import Standing
 
 KIND_COST = {
@@ -62,6 +61,8 @@ SETTLE = 0.03
 answers on one link a moment before the other."""
 DEAF_SILENCE = 0.5
 """Seconds without an answer after which a path that is still heard is deaf towards the peer."""
+LONG_SILENCE = 2 * measure.LOST_AFTER
+"""Seconds without an answer after which also those probes are proof that are counted as lost."""
 
 LEAST_ROUNDS = 4
 LEAST_GAIN = 0.010
@@ -149,7 +150,11 @@ def beats(path: Standing, other: Standing, *, floor: float, now: float) -> str:
     """
     proof, health = other.health.proof, path.health
     silent = [f for f in measure.overdue(health, floor=floor, now=now) if f.sent <= proof]
-    if silent and len(silent) >= measure.needed(health) and _luck(silent, other) <= LUCK:
+    if (
+        silent
+        and len(silent) >= measure.needed(health)
+        and _luck(len(silent), silent[0].sent, other) <= LUCK
+    ):
         since = max(health.heard, floor, silent[0].sent)
         if now - since >= LEAST_SILENCE:
             return (
@@ -161,21 +166,34 @@ def beats(path: Standing, other: Standing, *, floor: float, now: float) -> str:
         deaf
         and len(deaf) >= measure.needed(health)
         and now - deaf[0].sent >= DEAF_SILENCE
-        and _luck(deaf, other) <= LUCK
+        and _luck(len(deaf), deaf[0].sent, other) <= LUCK
     ):
         return (
             f"heard, but {len(deaf)} probes in a row are not answered, while {other.link.id} "
             "answered a later one"
         )
+    # Where probes are rare, or answers are late, those that could prove it are counted as lost.
+    since = max(health.proof, floor)
+    missing = health.missed + len(deaf)
+    if (
+        health.missed
+        and missing >= measure.needed(health)
+        and now - since >= LONG_SILENCE
+        and _luck(missing, since, other) <= LUCK
+    ):
+        return (
+            f"{missing} probes in a row are not answered in {now - since:.0f} s, while "
+            f"{other.link.id} answered a later one"
+        )
     return ""
 
 
-def _luck(missing: list[Flight], other: Standing) -> float:
-    """Return the chance that both links lose alike, by the probes since the first missing one."""
-    since = missing[0].sent
-    answered = sum(sent >= since for sent in other.health.proofs)
-    lost = sum(since <= f.sent <= other.health.proof and not f.size for f in other.health.flying)
-    return measure.luck(len(missing), answered, lost)
+def _luck(missing: int, since: float, other: Standing) -> float:
+    """Return the chance that both links lose alike, by what was sent from then on."""
+    health = other.health
+    answered = sum(sent >= since for sent in health.proofs)
+    lost = sum(since <= f.sent <= health.proof and not f.size for f in health.flying)
+    return measure.luck(missing, answered, lost)
 
 
 def refuge(path: Standing, others: Iterable[Standing], desired: Desired) -> Standing | None:

@@ -244,4 +244,6 @@ class Draft:
         )
         if moved:
             self.pair = replace(self.pair, chosen=self.now, floor=self.now, doubt=None, beaten=None)
+            # What it did not answer before was no reason not to take it.
+            self.put(replace(target, health=replace(target.health, missed=0)))
             self.actions.append(SetRoute(peer=self.name, link=link, mtu=target.width.mtu))

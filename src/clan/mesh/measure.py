@@ -120,7 +120,8 @@ def answer(
     """Note an answer and return the probe that it answers; None if that is not under way."""
     flight = next((f for f in health.flying if f.sequence == sequence), None)
     if flight is None:
-        return hear(health, at), None
+        # So late that it was counted as lost; still, what is asked is answered.
+        return replace(hear(health, at), missed=0), None
     flying = tuple(f for f in health.flying if f is not flight)
     heard, answered = max(health.heard, at), max(health.answered, at)
     proof = max(health.proof, flight.sent)
@@ -211,8 +212,12 @@ def doubtful_at(health: Health, *, floor: float) -> float:
 
 
 def needed(health: Health, sure: float = SURE) -> int:
-    """Return how many probes in a row must be missing until bad luck is as unlikely as `sure`."""
-    loss = min(MOST_LOSS, max(LEAST_LOSS, health.loss))
+    """Return how many probes in a row must be missing until bad luck is as unlikely as `sure`.
+
+    By what the link lost before: those in a row that are counted as lost say nothing of that.
+    """
+    before = 1 - (1 - health.loss) / (1 - LOSS_GAIN) ** health.missed
+    loss = min(MOST_LOSS, max(LEAST_LOSS, before))
     return math.ceil(math.log(sure) / math.log(loss))
 
 

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 STALLED = 0.15
 """Seconds late after which silence says more of this machine than of its links."""
+FORGIVEN_FOR = 5.0
+"""Seconds after that in which it is late as often as it likes: who always is has nothing better to
+go by, and would never leave a dead path."""
 FROZEN = 5.0
 """Seconds late after which this machine has been away, and looks for everything anew."""
 _WAKE = attrgetter("wake")
@@ -104,7 +107,8 @@ class _Work:
             self.take(Resumed(at=self.now))
         elif late > STALLED:
             for name, pair in self.before.pairs.items():
-                if pair.mode is not Mode.COLD and (draft := self.draft(name)):
+                again = pair.doubt is not None or self.now - pair.floor < FORGIVEN_FOR
+                if not again and pair.mode is not Mode.COLD and (draft := self.draft(name)):
                     draft.pair = replace(draft.pair, floor=self.now, beaten=None)
 
     def take(self, event: Event) -> None:

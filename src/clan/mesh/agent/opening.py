@@ -1,6 +1,6 @@
 """Others' firewalls are asked to let the mesh in by a thread, and nobody waits.
 
-ufw and firewalld take half a second for each word, and there is one for each port of each link.
+ufw and firewalld take half a second for each word, and ufw wants one for each port of each link.
 """
 
 from __future__ import annotations

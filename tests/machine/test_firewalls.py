@@ -28,18 +28,19 @@ class Plain(Firewall):
     def wanted(self, opened: Iterable[Rule]) -> list[Rule]:
         return list(opened)
 
-    def has(self, rule: Rule) -> bool:
-        return rule in self.rules
+    def present(self, rules: Iterable[Rule]) -> set[Rule]:
+        return self.rules.intersection(rules)
 
-    def add(self, rule: Rule) -> None:
-        if self.dies == "before":
-            raise KeyboardInterrupt
-        self.rules.add(rule)
-        if self.dies == "after":
-            raise KeyboardInterrupt
+    def add(self, rules: Iterable[Rule]) -> None:
+        for rule in rules:
+            if self.dies == "before":
+                raise KeyboardInterrupt
+            self.rules.add(rule)
+            if self.dies == "after":
+                raise KeyboardInterrupt
 
-    def remove(self, rule: Rule) -> None:
-        self.rules.discard(rule)
+    def remove(self, rules: Iterable[Rule]) -> None:
+        self.rules.difference_update(rules)
 
 
 def test_each_who_opens_takes_away_its_own(tmp_path: Path) -> None:
@@ -59,7 +60,7 @@ def test_each_who_opens_takes_away_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_what_was_interrupted_is_done_and_is_still_ours(tmp_path: Path, when: str) -> None:
     firewall = Plain()
-    rules: list[Rule] = [("udp", "40001", ""), ("udp", "40002", "")]
+    rules: list[Rule] = [("udp", f"4000{number}", "") for number in range(4)]
     settle(tmp_path / "one", rules[:1], [firewall])
     firewall.dies = when
     with pytest.raises(KeyboardInterrupt):

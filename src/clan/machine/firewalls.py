@@ -50,16 +50,19 @@ class Firewall(ABC):
         """Return the rules that let through what is opened. Raises StepError."""
 
     @abstractmethod
-    def has(self, rule: Rule) -> bool:
-        """Whether a rule is there, whosever it is. Raises StepError."""
+    def present(self, rules: Iterable[Rule]) -> set[Rule]:
+        """Return those of the rules that are there, whosever they are. Raises StepError."""
 
     @abstractmethod
-    def add(self, rule: Rule) -> None:
-        """Add a rule, for now and for later boots. Raises StepError."""
+    def add(self, rules: Iterable[Rule]) -> None:
+        """Add rules, for now and for later boots; one that is there is no fault.
+
+        Raises StepError.
+        """
 
     @abstractmethod
-    def remove(self, rule: Rule) -> None:
-        """Take a rule away again; one that is gone is no fault. Raises StepError."""
+    def remove(self, rules: Iterable[Rule]) -> None:
+        """Take rules away again; one that is gone is no fault. Raises StepError."""
 
 
 class Ufw(Firewall):
@@ -80,20 +83,23 @@ class Ufw(Firewall):
         """Return them all: it has neither zones nor anything else to know."""
         return list(opened)
 
-    def has(self, rule: Rule) -> bool:
+    def present(self, rules: Iterable[Rule]) -> set[Rule]:
         """Look through what was added by hand, with a comment or without."""
-        line = " ".join(["ufw", *self._words(rule)])
-        added = run(["ufw", "show", "added"]).splitlines()
-        return any(each.partition(" comment ")[0].strip() == line for each in added)
+        shown = run(["ufw", "show", "added"]).splitlines()
+        added = {each.partition(" comment ")[0].strip() for each in shown}
+        return {rule for rule in rules if " ".join(["ufw", *self._words(rule)]) in added}
 
-    def add(self, rule: Rule) -> None:
-        """Add it with a comment, by which its user knows whose it is."""
-        run(["ufw", *self._words(rule), "comment", "clan"])
+    def add(self, rules: Iterable[Rule]) -> None:
+        """Add them with a comment, by which its user knows whose they are."""
+        for rule in rules:
+            run(["ufw", *self._words(rule), "comment", "clan"])
 
-    def remove(self, rule: Rule) -> None:
-        """Delete it."""
-        kind, *rest = self._words(rule)
-        run(["ufw", kind, "delete", *rest] if kind == "route" else ["ufw", "delete", kind, *rest])
+    def remove(self, rules: Iterable[Rule]) -> None:
+        """Delete them."""
+        for rule in rules:
+            kind, *rest = self._words(rule)
+            delete = [kind, "delete"] if kind == "route" else ["delete", kind]
+            run(["ufw", *delete, *rest])
 
     @staticmethod
     def _words(rule: Rule) -> list[str]:
@@ -108,7 +114,10 @@ class Ufw(Firewall):
 
 
 class Firewalld(Firewall):
-    """The firewall of Fedora and its relatives, which Debian has too (firewall-cmd(1))."""
+    """The firewall of Fedora and its relatives, which Debian has too (firewall-cmd(1)).
+
+    Each call of its program takes half a second, whatever it has to say: there are few.
+    """
 
     name = "firewalld"
 
@@ -123,46 +132,69 @@ class Firewalld(Firewall):
 
     def wanted(self, opened: Iterable[Rule]) -> list[Rule]:
         """Return each port in all zones that are in use, or in that of its interface."""
-        zones = {run(["firewall-cmd", "--get-default-zone"]).strip()}
-        for line in run(["firewall-cmd", "--get-active-zones"]).splitlines():
-            if line and not line[0].isspace():
-                zones.add(line.split()[0])
+        default = run(["firewall-cmd", "--get-default-zone"]).strip()
+        zones = _zones(run(["firewall-cmd", "--get-active-zones"]))
+        zone_of = {interface: zone for zone, those in zones.items() for interface in those}
         return [
             (zone, *rule)
             for rule in opened
             if rule[0] != "forward"
-            for zone in sorted({_zone_of(rule[2])} if rule[2] else zones)
+            for zone in ([zone_of.get(rule[2], default)] if rule[2] else sorted({default, *zones}))
         ]
 
-    def has(self, rule: Rule) -> bool:
-        """Ask whether the zone has the port now."""
-        try:
-            run(["firewall-cmd", *self._words("query", rule)])
-        except StepError:
-            return False
-        return True
+    def present(self, rules: Iterable[Rule]) -> set[Rule]:
+        """Ask each zone for its ports now."""
+        found = set()
+        for zone, those in _by_zone(rules).items():
+            shown = run(["firewall-cmd", f"--zone={zone}", "--list-ports"]).split()
+            found |= {rule for rule in those if any(_covers(each, rule) for each in shown)}
+        return found
 
-    def add(self, rule: Rule) -> None:
-        """Add the port, now and for good."""
-        for when in ([], ["--permanent"]):
-            run(["firewall-cmd", *when, *self._words("add", rule)])
+    def add(self, rules: Iterable[Rule]) -> None:
+        """Add the ports, now and for good."""
+        self._change("add", rules)
 
-    def remove(self, rule: Rule) -> None:
-        """Remove the port, now and for good."""
-        for when in ([], ["--permanent"]):
-            run(["firewall-cmd", *when, *self._words("remove", rule)])
+    def remove(self, rules: Iterable[Rule]) -> None:
+        """Remove the ports, now and for good."""
+        self._change("remove", rules)
 
     @staticmethod
-    def _words(verb: str, rule: Rule) -> list[str]:
-        zone, protocol, port, _ = rule
-        return [f"--zone={zone}", f"--{verb}-port={port}/{protocol}"]
+    def _change(verb: str, rules: Iterable[Rule]) -> None:
+        for zone, those in _by_zone(rules).items():
+            ports = [f"--{verb}-port={port}/{protocol}" for _, protocol, port, _ in those]
+            for when in ([], ["--permanent"]):
+                run(["firewall-cmd", *when, f"--zone={zone}", *dict.fromkeys(ports)])
 
 
-def _zone_of(interface: str) -> str:
-    try:
-        return run(["firewall-cmd", f"--get-zone-of-interface={interface}"]).strip()
-    except StepError:
-        return run(["firewall-cmd", "--get-default-zone"]).strip()
+def _zones(shown: str) -> dict[str, list[str]]:
+    """Return zone -> interfaces, as `firewall-cmd --get-active-zones` shows them."""
+    found: dict[str, list[str]] = {}
+    for line in shown.splitlines():
+        if line and not line[0].isspace():
+            interfaces = found.setdefault(line.split()[0], [])
+        elif line.strip().startswith("interfaces:"):
+            interfaces += line.split()[1:]
+    return found
+
+
+def _by_zone(rules: Iterable[Rule]) -> dict[str, list[Rule]]:
+    found: dict[str, list[Rule]] = {}
+    for rule in rules:
+        found.setdefault(rule[0], []).append(rule)
+    return found
+
+
+def _covers(shown: str, rule: Rule) -> bool:
+    """Whether a port or a range of them, as 5353/udp or 4000-4010/tcp, has all of a rule's."""
+    _, protocol, port, _ = rule
+    ports, _, known = shown.partition("/")
+    (first, last), (low, high) = _range(port), _range(ports)
+    return known == protocol and low <= first and last <= high
+
+
+def _range(ports: str) -> tuple[int, int]:
+    first, _, last = ports.partition("-")
+    return int(first), int(last or first)
 
 
 FIREWALLS: tuple[Firewall, ...] = (Ufw(), Firewalld())
@@ -181,18 +213,22 @@ def settle(
         if not (opened or ours) or not firewall.rules_here():
             continue
         wanted = firewall.wanted(opened)
-        for rule in [rule for rule in ours if rule not in wanted]:
-            firewall.remove(rule)
-            ours = [each for each in ours if each != rule]
+        gone = [rule for rule in ours if rule not in wanted]
+        if gone:
+            firewall.remove(gone)
+            ours = [rule for rule in ours if rule in wanted]
             _note(place, record | {firewall.name: ours})
         begun = f"{firewall.name} begun"
         interrupted = record.pop(begun, [])
-        for rule in [rule for rule in wanted if rule not in ours or rule in interrupted]:
-            if not firewall.has(rule):
-                ours = list(dict.fromkeys([*ours, rule]))
-                _note(place, record | {firewall.name: ours, begun: [rule]})
-                firewall.add(rule)
-                _note(place, record | {firewall.name: ours})
+        new = [rule for rule in wanted if rule not in ours]
+        there = firewall.present(new) if new else set()
+        # What was interrupted may be there for now and not for good.
+        missing = [r for r in wanted if r in interrupted or (r in new and r not in there)]
+        if missing:
+            ours = list(dict.fromkeys([*ours, *missing]))
+            _note(place, record | {firewall.name: ours, begun: missing})
+            firewall.add(missing)
+            _note(place, record | {firewall.name: ours})
         record = record | {firewall.name: ours}
 
 

@@ -57,6 +57,22 @@ ExecStart=python3 -I /modules.py
 WantedBy=sysinit.target
 """
 
+# A shell would start a program for each look, and emulated that keeps a processor busy.
+_WATCH = """\
+import pathlib, sys, time
+file = pathlib.Path("/run/clan/activation.json")
+file.unlink(missing_ok=True)
+print(flush=True)
+while not (file.exists() and any(each in file.read_text() for each in sys.argv[1:])):
+    time.sleep(0.005)
+print(flush=True)
+"""
+_SSHD = """\
+# Emulated, a key exchange and the start of a user's services take a second each.
+KexAlgorithms curve25519-sha256
+UsePAM no
+"""
+
 
 class Box:
     """The machine, and the clan of an admin on this computer whose only machine it is."""
@@ -113,6 +129,7 @@ class Box:
         shutil.copy2(self.folder / "host.pub", root / "etc/ssh/ssh_host_ed25519_key.pub")
         (root / "root/.ssh").mkdir(mode=0o700, exist_ok=True)
         shutil.copy2(self.folder / "admin.pub", root / "root/.ssh/authorized_keys")
+        (root / "etc/ssh/sshd_config.d/box.conf").write_text(_SSHD)
         (root / "etc/hostname").write_text(f"{NAME}\n")
         (root / "etc/hosts").write_text("127.0.0.1\tlocalhost\n")
         (root / "modules.py").write_text(_NETWORK)
@@ -203,14 +220,14 @@ class Box:
         return ["ssh", "-F", "none", *words, *to, command]
 
     @contextlib.contextmanager
-    def watch(self, seen: str) -> Iterator[Callable[[], None]]:
-        """Give a function that returns when a command succeeds there, or it is too late for that.
+    def watch(self, step: str) -> Iterator[Callable[[], None]]:
+        """Give a function that returns when an activation is at a step, or it is too late for that.
 
         It looks from when it was given, so that the moment is not missed.
         """
-        late = "grep -q -e confirmed -e 'rolled back' /run/clan/activation.json"
-        command = f"rm -f /run/clan/activation.json; echo; until {seen} || {late}; do :; done"
-        words = self._words(f"exec 2>/dev/null; {command}; echo")
+        words = self._words(
+            f"exec 2>/dev/null; python3 -I -c '{_WATCH}' {step} confirmed 'rolled back'"
+        )
         with subprocess.Popen(
             words, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
         ) as run:

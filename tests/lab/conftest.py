@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _PROGRAMS = Path(__file__).parent / "programs"
 _PREFIX = "test"
 _NUMBERS = itertools.count()
-_LONGEST = "test_power.py"
-"""What takes longest by far, being emulated: all else is done beside it if it begins first."""
+_LONGEST = tuple(f"test_{name}.py" for name in ("mesh_clan", "power", "deaths", "reach", "mesh_vm"))
+"""What takes minutes: all else is done beside it if it begins first."""
 
 
 class Labs(Protocol):
@@ -55,7 +55,13 @@ def lab_ready() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes long: `scripts/test` has workers that take file after file."""
     counts = Counter(item.path for item in items)
-    items.sort(key=lambda item: (item.path.name != _LONGEST, -counts[item.path], item.path))
+
+    def place(item: pytest.Item) -> tuple[int, int, Path]:
+        name = item.path.name
+        first = _LONGEST.index(name) if name in _LONGEST else len(_LONGEST)
+        return first, -counts[item.path], item.path
+
+    items.sort(key=place)
 
 
 @pytest.hookimpl(tryfirst=True)

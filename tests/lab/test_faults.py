@@ -88,14 +88,29 @@ def test_a_unit_that_fails_is_undone_with_its_own_words(office: Office) -> None:
     assert office.whole("m1")["failed"] == []
 
 
-@pytest.mark.parametrize("restart", ["no", "always"])
-def test_a_unit_that_ends_soon_after_it_started_is_undone(office: Office, restart: str) -> None:
-    """Once and for all, or again and again: systemd has called it started."""
-    dies = service("sleep 0.2; exit 3", f"Restart={restart}", "RestartSec=1")
-    office.wants(m1=and_unit(wish("new"), dies=dies))
+def test_a_unit_that_ends_soon_after_it_started_is_undone(office: Office) -> None:
+    """systemd has called it started."""
+    office.wants(m1=and_unit(wish("new"), dies=service("sleep 0.2; exit 3")))
     (outcome,) = office.update("m1")
     assert outcome["state"] == "rolled back", outcome
     assert "story-dies.service is not running" in outcome["reason"]
+    undone(office, "m1")
+
+
+def test_a_unit_that_is_started_again_and_again_is_undone(office: Office) -> None:
+    """Also when it is looked at just as it runs."""
+    name = "story-dies.service"
+    again = f"systemctl show -P NRestarts {name} | grep -q [1-9] && systemctl -q is-active {name}"
+    office.wants(
+        m1=and_unit(
+            wish("new"),
+            dies=service("sleep 2; exit 3", "Restart=always", "RestartSec=1"),
+            waits=oneshot(f"until {again}; do sleep 0.05; done"),
+        )
+    )
+    (outcome,) = office.update("m1")
+    assert outcome["state"] == "rolled back", outcome
+    assert f"{name} is not running" in outcome["reason"]
     undone(office, "m1")
 
 

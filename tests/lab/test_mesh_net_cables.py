@@ -131,7 +131,7 @@ def test_where_all_paths_lose_a_third_the_two_go_on(cables: Cables) -> None:
     assert len(talk.answered) > len(talk.sent) / 3
     assert talk.gap() < 5 * BOUND
     assert cables.path() == path
-    session.moves()
+    session.moves(180)
     talk.close()
     cables.mend()
     session.end()

@@ -319,9 +319,16 @@ def test_the_family_s_admin_works_from_the_laptop(admin: Admin, lab: Lab) -> Non
 
 
 def test_probing_is_bounded_and_says_how_old_its_answer_is(admin: Admin) -> None:
-    for _ in range(60):
-        seen = json.loads(admin.clan("network", "ping", "vps", "-n", "internet", "--json").stdout)
-        assert seen[0]["reachable"]
-        if seen[0]["age"] > 0:
-            return
-    pytest.fail("sixty probes in a row, and each of them was made")
+    # In one process: a start of Python takes as long as it takes until the next look is allowed.
+    words = ["network", "ping", "vps", "-n", "internet", "--json"]
+    again = (
+        f"from clan.cli.main import cli\nfor _ in range(20): cli({words}, standalone_mode=False)"
+    )
+    printed = admin.lab.run([sys.executable, "-c", again]).stdout
+    seen, decoder = [], json.JSONDecoder()
+    while printed:
+        (found,), end = decoder.raw_decode(printed)
+        printed = printed[end:].lstrip()
+        seen.append(found)
+    assert all(each["reachable"] for each in seen)
+    assert 0 < sum(each["age"] > 0 for each in seen) < 20

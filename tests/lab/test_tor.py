@@ -246,8 +246,8 @@ def test_an_onion_whose_tor_restarts_answers_again_within_seconds(lab: Lab) -> N
         took.append(time.monotonic() - begin)
     # Where the first stream meets what is left of the old service, and none is asked for beside it,
     # it is 183 s.
-    assert max(took) < 15, took
-    assert sorted(took)[3] < 10, took
+    assert max(took) < 60, took
+    assert sorted(took)[3] < 30, took
 
 
 @pytest.mark.usefixtures("route")
